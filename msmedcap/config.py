@@ -1,0 +1,196 @@
+"""Every number of the system as frozen dataclasses, and their JSON.
+
+A checkpoint's ``config.json`` is one :class:`ModelsConfig` (the frozen parts and the systems built on them) or, inside a
+branch or system folder, the part of it that was trained. Reading is strict: a key this version does not know is an error,
+never ignored. No torch here, so that ``--help`` and the page's first paint do not wait for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """A mistake the user can mend; its text is one sentence that says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How one encoder sees a picture: a square of ``size`` pixels.
+
+    ``fit`` is ``"squash"`` (BLIP-2: the whole picture resized to the square, bicubic) or ``"letterbox"`` (SAM: the longest
+    side to ``size``, bilinear, then zeros at the right and bottom after normalising). ``mean`` and ``std`` are on the 0-255
+    scale. ``grey`` copies the luma to the three channels first (the demo encoders were trained on grey pictures).
+    """
+
+    name: str
+    size: int
+    fit: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    grey: bool = False
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The CLIP-style vision transformer (``transformers``' Blip2VisionModel); ``stem`` names its patch embedding.
+
+    ``stem``: ``"patch"`` (one strided convolution, as published) or ``"conv"`` (small strided convolutions; the demo scale).
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    image_size: int
+    patch: int
+    stem: str = "patch"
+    activation: str = "gelu"
+    layer_norm_eps: float = 1e-6
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """SAM's image encoder, prompt encoder and mask decoder (``segment_anything``), sizes as in its ``build_sam``."""
+
+    hidden: int
+    layers: int
+    heads: int
+    global_layers: tuple[int, ...]
+    window: int = 14
+    image_size: int = 1024
+    patch: int = 16
+    out: int = 256
+    stem: str = "patch"
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+
+
+@dataclass(frozen=True)
+class QFormerConfig:
+    """One Q-Former (BERT-base size in the paper's code); cross-attention stands in every second layer."""
+
+    hidden: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    queries: int = 32
+    cross_every: int = 2
+    dropout: float = 0.1
+    vocab: int = 30523
+    text_length: int = 32
+    projection: int = 256
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """One way of looking: encoder → norm → Q-Former → projection.
+
+    ``norm``: ``"layer"`` (LAVIS' trained ``ln_vision``) or ``"identity"``. ``tokens`` (SAM only): ``"positions"`` (every place of
+    the feature map is a token; maps need it) or ``"channels"`` (every channel is a token, the authors' code).
+    """
+
+    encoder: str
+    norm: str = "layer"
+    tokens: str = "positions"
+    qformer: QFormerConfig = QFormerConfig()
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a caption is searched for. ``view_sizes`` overrides a view's side in pixels for this preset."""
+
+    beams: int = 1
+    min_new_tokens: int = 1
+    max_new_tokens: int = 60
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+    prompt: str = ""
+    view_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """A folder of models: its views, its frozen parts, its branches, its systems and its decoding presets.
+
+    ``opt`` is a folder inside the checkpoint or a hub id. ``dtype`` is what the frozen parts run in on an accelerator.
+    """
+
+    name: str
+    views: tuple[ViewSpec, ...]
+    clip: ClipConfig
+    sam: SamConfig
+    opt: str
+    branches: dict[str, BranchConfig]
+    systems: dict[str, tuple[str, ...]]
+    presets: dict[str, Decoding]
+    train_prompt: str = ""
+
+    def view(self, name: str) -> ViewSpec:
+        """The view an encoder (``"clip"`` or ``"sam"``) sees."""
+        for spec in self.views:
+            if spec.name == name:
+                return spec
+        raise UserError(f"This model folder has no view named {name!r}; its config.json lists {[v.name for v in self.views]}.")
+
+
+def to_json(config: Any) -> str:
+    """A config as indented JSON, keys in field order."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """The config of type ``kind`` in ``text``; an unknown or missing key raises :class:`UserError` naming it."""
+    return _build(kind, json.loads(text), kind.__name__)
+
+
+def read(kind: type[T], path: Path) -> T:
+    """The config of type ``kind`` in the file ``path``."""
+    try:
+        return from_json(kind, path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; name a model folder that holds a config.json.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}).") from None
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be a JSON object, not {type(value).__name__}.")
+        hints = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        if unknown := sorted(set(value) - set(fields)):
+            raise UserError(f"{where} has unknown keys {unknown}; it knows {sorted(fields)}.")
+        required = {
+            n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
+        if missing := sorted(required - set(value)):
+            raise UserError(f"{where} lacks the keys {missing}.")
+        return kind(**{n: _build(hints[n], v, f"{where}.{n}") for n, v in value.items()})  # type: ignore[operator]
+    if origin is tuple:
+        item = args[0]
+        fixed = len(args) != 2 or args[1] is not Ellipsis
+        if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(args)):
+            raise UserError(f"{where} must be a list{f' of {len(args)} values' if fixed else ''}.")
+        return tuple(_build(item, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be a JSON object.")
+        return {k: _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _build(next(a for a in args if a is not type(None)), value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{where} must be {kind.__name__}, not {value!r}.")
+    return value
