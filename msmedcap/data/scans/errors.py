@@ -1,0 +1,7 @@
+"""The one error a bad scan gives: a single sentence that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class ScanError(ValueError):
+    """A file that cannot be shown and described; its text is one sentence for the reader, free of paths and patient data."""
