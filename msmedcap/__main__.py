@@ -1,0 +1,160 @@
+"""The command line: ``python -m msmedcap caption | explain | demo-weights | evaluate``.
+
+Comes in: file names and flags. Goes out: results on stdout (with ``--json`` one JSON object per line and nothing
+else); progress, warnings and errors on stderr. Exit status 0: all done; 1: some scans were skipped, each with a line
+that says why; 2: nothing could be done, with one line that says what to do. ``MSMEDCAP_DEBUG=1`` shows the traceback of
+what was not foreseen. What the commands do is :mod:`msmedcap.commands`.
+
+    python -m msmedcap caption SCAN --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from msmedcap import commands
+from msmedcap.config import UserError
+from msmedcap.systems import PRESETS, SYSTEMS, check_systems
+
+DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line per mistake; its own ``error`` prints the whole usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(commands.FAILED, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(prog="python -m msmedcap", description=DESCRIPTION)
+    choices = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    caption = _command(choices, "caption", commands.run_caption, "write the captions of the three systems")
+    caption.add_argument("scans", nargs="+", metavar="SCAN", help="a DICOM, PNG, JPEG ... file, or a folder of them")
+    caption.add_argument("--systems", type=_systems, metavar="A,B", help=f"some of {','.join(SYSTEMS)} (default: all)")
+    caption.add_argument("--preset", choices=PRESETS, default="fast", help="greedy, or the authors' beams")
+    caption.add_argument("--prompt", metavar="TEXT", help="what the caption continues (default: the preset's prompt)")
+    _scan_flags(caption)
+
+    explain = _command(choices, "explain", commands.run_explain, "draw where a system looked, as PNGs")
+    explain.add_argument("scan", metavar="SCAN", help="a DICOM, PNG, JPEG ... file")
+    explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the PNGs and maps.json")
+    explain.add_argument("--system", choices=tuple(SYSTEMS), default="MSMedCap", help="whose maps (default: MSMedCap)")
+    explain.add_argument("--point", type=_point, metavar="X,Y", help="also SAM's similarity to this pixel")
+    _scan_flags(explain)
+
+    demo = _command(choices, "demo-weights", commands.run_demo_weights, "rebuild the shipped weights (resumable)")
+    demo.add_argument("--data", type=Path, metavar="DIR", help="a folder of data sets (default: made phantoms alone)")
+    demo.add_argument("--out", type=Path, default=Path("checkpoints/demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--work", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: %(default)s")
+
+    evaluate = _command(choices, "evaluate", commands.run_evaluate, "caption data and score the facts (resumable)")
+    evaluate.add_argument(
+        "--data", type=_dataset, action="append", required=True, metavar="NAME=PATH", help="repeatable"
+    )
+    evaluate.add_argument("--split", required=True, metavar="SPLIT", help="such as dev or test")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="for captions, scores.json, scores.md")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    args = parser().parse_args(argv)
+    debug = os.environ.get("MSMEDCAP_DEBUG") == "1"
+    _quieten(debug)
+    stdout = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that is no text must not end the command
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            status: int = args.run(args, commands.Output(stdout, args.json))
+        stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader went away (``| head``): what is left in the buffer must not fail again at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return commands.SKIPPED
+    except KeyboardInterrupt:
+        commands.Output.note("Interrupted.")
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        commands.Output.note(commands.sentence(error))
+        return commands.FAILED
+
+
+def _command(choices: Any, name: str, run: Callable[..., int], summary: str) -> argparse.ArgumentParser:
+    """A subcommand with the flags that every command has."""
+    command: argparse.ArgumentParser = choices.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    command.set_defaults(run=run)
+    command.add_argument("--models", default="demo", metavar="demo|full|PATH", help="which weights (default: demo)")
+    command.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
+    command.add_argument("--load-8bit", action="store_true", help="load the language model in 8 bit")
+    command.add_argument("--json", action="store_true", help="one JSON object per line on stdout, nothing else")
+    return command
+
+
+def _scan_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--window", metavar="NAME|W,L", help="a preset such as lung, or width,level")
+    command.add_argument("--frame", type=_frame, default=0, metavar="N", help="of a multi-frame scan, counted from 0")
+    command.add_argument("--allow-burned-in", action="store_true", help="take pictures with text burned in")
+
+
+def _systems(text: str) -> tuple[str, ...]:
+    try:
+        names = check_systems(text, tuple(SYSTEMS))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return tuple(dict.fromkeys(names))
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a point; write X,Y in pixels, such as 120,80") from None
+    return x, y
+
+
+def _frame(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame; frames are counted from 0")
+    return int(text)
+
+
+def _dataset(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, such as medpix=data/medpix")
+    return name, Path(path)
+
+
+def _quieten(debug: bool) -> None:
+    """Keep the libraries off stderr; our own progress and warnings stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING if debug else logging.ERROR, format="%(message)s")
+    logging.getLogger("msmedcap").setLevel(logging.INFO)
+    if not debug:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        warnings.filterwarnings("ignore")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

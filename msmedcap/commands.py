@@ -1,0 +1,219 @@
+"""What the commands do: ``caption``, ``explain``, ``demo-weights`` and ``evaluate``.
+
+Comes in: the parsed arguments of :mod:`msmedcap.__main__`. Goes out: results through :class:`Output`, files where a
+command writes some, and the exit status: :data:`DONE`, :data:`SKIPPED` (some scans could not be read; each was
+reported) or :data:`FAILED` (nothing was done). Imports that need PyTorch stand inside the functions: ``--help`` must
+not wait for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from msmedcap.config import UserError
+
+if TYPE_CHECKING:
+    from msmedcap.explain.maps import Map
+    from msmedcap.predictor import Predictor
+
+DONE, SKIPPED, FAILED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go. Everything else that is printed while a command runs, by any library, lands on stderr."""
+
+    stdout: TextIO
+    json: bool
+
+    def result(self, text: str, *records: dict[str, Any]) -> None:
+        """Print ``text`` for a reader, or with ``--json`` each of ``records`` as a line."""
+        from tqdm import tqdm
+
+        for line in [json.dumps(r) for r in records] if self.json else [text]:
+            tqdm.write(line, file=self.stdout)
+        self.stdout.flush()
+
+    @staticmethod
+    def note(text: str) -> None:
+        """Print a line on stderr, clear of a progress bar."""
+        from tqdm import tqdm
+
+        tqdm.write(" ".join(text.split()), file=sys.stderr)
+
+
+def run_caption(args: argparse.Namespace, out: Output) -> int:
+    """Caption every scan; a scan that cannot be read is reported and skipped."""
+    from tqdm import tqdm
+
+    files, skipped = _find(args.scans)
+    if not files:
+        return FAILED
+    predictor = _load(args)
+    quiet = True if len(files) == 1 and args.preset == "fast" else None  # None: a bar where stderr is a terminal
+    written = 0
+    for name, path in tqdm(files, desc="captions", unit="scan", disable=quiet, file=sys.stderr):
+        # What is refused on the first scan is an option; later it is that scan, and the others go on.
+        with _skipping(name, also_refused=bool(written or skipped)) as outcome:
+            predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+            captions = predictor.captions(systems=args.systems, preset=args.preset, prompt=args.prompt)
+            if not captions:
+                raise UserError(" ".join(predictor.warnings) or "No system captioned this scan.")
+        if outcome:
+            skipped += 1
+            continue
+        notes = list(predictor.warnings)
+        seconds = {key: round(float(value), 4) for key, value in predictor.seconds.items()}
+        record = {"scan": name, "captions": captions, "seconds": seconds, "warnings": notes}
+        width = max(map(len, captions))
+        out.result("\n".join([name, *(f"  {system:<{width}}  {text}" for system, text in captions.items())]), record)
+        if not out.json:
+            for note in notes:
+                out.note(f"{name}: {note}")
+        written += 1
+    return FAILED if not written else SKIPPED if skipped else DONE
+
+
+def run_explain(args: argparse.Namespace, out: Output) -> int:
+    """Write the maps of one scan and their list."""
+    files, _ = _find([args.scan])
+    if len(files) > 1:
+        raise UserError(f"explain takes one scan, and {args.scan} holds {len(files)}; name one of them.")
+    if not files:
+        return FAILED
+    name, path = files[0]
+    predictor = _load(args)
+    with _skipping(name) as outcome:
+        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+        maps = predictor.maps(system=args.system, point=args.point)
+    if outcome:
+        return FAILED
+    for item in _write_maps(maps, args.out):
+        low, high = item["range"]
+        out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)
+    if not out.json:
+        for note in predictor.warnings:
+            out.note(f"{name}: {note}")
+    return DONE
+
+
+def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
+    """Train the demo weights."""
+    if args.data is not None and not args.data.is_dir():
+        raise UserError(f"The data folder {args.data} does not exist; without --data phantoms alone are used.")
+    from msmedcap.training import recipe
+
+    recipe.build(args.data, args.out, args.work)
+    out.result(f"The weights are in {args.out}.", {"out": str(args.out)})
+    return DONE
+
+
+def run_evaluate(args: argparse.Namespace, out: Output) -> int:
+    """Caption and score every data set named, and print the scores of each system on each."""
+    from tqdm import tqdm
+
+    from msmedcap.data.captions import read_dataset
+    from msmedcap.evaluation import fact_table
+
+    cases = {name: read_dataset(name, path, args.split) for name, path in args.data}
+    if len(cases) < len(args.data):
+        raise UserError("A data set is named twice; evaluate takes each name once.")
+    predictor = _load(args)
+    from msmedcap.checkpoints import folder_of
+
+    made_with = {"models": args.models, "weights": fact_table.weights_digest(folder_of(args.models)), "preset": "fast"}
+    kept: dict[str, list[dict]] = {}
+    for name, found in cases.items():
+        file = args.out / f"{name}-{args.split}.jsonl"
+        rows = fact_table.caption_cases(predictor, found, file=file, made_with=made_with)
+        kept[name] = list(tqdm(rows, total=len(found), desc=name, unit="scan", disable=None, file=sys.stderr))
+    if len(kept) > 1:
+        kept["+".join(kept)] = [row for rows in kept.values() for row in rows]
+    records = [
+        {"data": name, "split": args.split, "system": system, **fact_table.score_rows(rows, system)}
+        for name, rows in kept.items()
+        for system in predictor.systems
+    ]
+    table = fact_table.table(records, f"Facts stated right, {args.models} weights")
+    document = fact_table.finite({"made_with": made_with, "lexicon": fact_table.LEXICON_VERSION, "scores": records})
+    (args.out / "scores.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    (args.out / "scores.md").write_text(table, encoding="utf-8")
+    out.result(table, *document["scores"])
+    return DONE
+
+
+def sentence(error: Exception) -> str:
+    """One line for the user: our own errors say it already, others name themselves."""
+    from msmedcap.data.scans import ScanError
+
+    if isinstance(error, (UserError, ScanError)):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}."
+    said = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {said} (run with MSMEDCAP_DEBUG=1 for the traceback)"
+
+
+def _find(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], int]:
+    """Every scan's name as reached from its argument and its path; how many arguments led nowhere (each reported)."""
+    from msmedcap.data.scans import find_scans
+
+    files: list[tuple[str, Path]] = []
+    lost = 0
+    for argument in arguments:
+        root = Path(argument)
+        with _skipping(argument) as outcome:
+            for path in find_scans(root):
+                files.append((os.path.join(argument, path.relative_to(root)) if root.is_dir() else argument, path))
+        lost += bool(outcome)
+    return files, lost
+
+
+def _load(args: argparse.Namespace) -> Predictor:
+    from msmedcap import predictor
+
+    return predictor.load(args.models, device=args.device, load_8bit=args.load_8bit)
+
+
+@contextlib.contextmanager
+def _skipping(name: str, *, also_refused: bool = False) -> Iterator[list[Exception]]:
+    """Report what goes wrong with one scan in a line and hand it out; a UserError passes unless ``also_refused``."""
+    outcome: list[Exception] = []
+    try:
+        yield outcome
+    except Exception as error:
+        refused = isinstance(error, UserError) and not also_refused
+        if refused or isinstance(error, BrokenPipeError) or os.environ.get("MSMEDCAP_DEBUG") == "1":
+            raise
+        said = sentence(error)
+        Output.note(said if said.startswith(f"{name}: ") else f"{name}: {said}")
+        outcome.append(error)
+
+
+def _write_maps(maps: Sequence[Map], folder: Path) -> list[dict[str, Any]]:
+    """Each map as a PNG of the picture's size, and ``maps.json``; returns its items."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    items: list[dict[str, Any]] = []
+    for made in maps:
+        parts = [made.kind.replace("_", "-")]
+        if made.branch and not made.kind.startswith(made.branch):
+            parts.append(made.branch)
+        if made.layer is not None:
+            parts.append(f"layer{made.layer}")
+        file = "-".join(parts) + ".png"
+        Image.fromarray(made.image()).save(folder / file)
+        low, high = made.range
+        item = {"file": file, "kind": made.kind, "branch": made.branch, "layer": made.layer, "word": made.word}
+        items.append({**item, "range": [float(low), float(high)]})
+    (folder / "maps.json").write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
+    return items

@@ -1,0 +1,119 @@
+"""Captions are kept as they come, an interrupted run goes on, and the scores are what can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from msmedcap.config import UserError
+from msmedcap.evaluation import fact_table
+
+MADE_WITH = {"models": "demo", "weights": "abc"}
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    image: Path
+    facts: Mapping[str, str]
+    group: str
+
+
+class Said:
+    """A predictor that says what it is told for each file name, and counts the pictures it is given."""
+
+    def __init__(self, captions: Mapping[str, dict[str, str]]) -> None:
+        self.by_name, self.seen = captions, []
+        self.now = ""
+
+    def set_scan(self, source: Path) -> Said:
+        self.now = source.name
+        self.seen.append(self.now)
+        if self.now not in self.by_name:
+            raise ValueError("not a picture")
+        return self
+
+    def captions(self) -> dict[str, str]:
+        return self.by_name[self.now]
+
+
+CASES = [
+    Case("a", Path("a.png"), {"modality": "CT", "plane": "axial", "part": "chest"}, "p1"),
+    Case("b", Path("b.png"), {"modality": "MRI", "plane": "sagittal", "part": "spine"}, "p1"),
+    Case("c", Path("c.png"), {"modality": "X-ray", "part": "chest", "label": "pneumonia"}, "p2"),
+    Case("d", Path("d.png"), {"modality": "ultrasound", "part": "breast", "label": "benign"}, "p3"),
+]
+CAPTIONS = {
+    "a.png": {"MSMedCap": "Axial CT of the chest."},
+    "b.png": {"MSMedCap": "Axial MR of the lumbar spine. Axial MR of the lumbar spine."},
+    "c.png": {"MSMedCap": "Frontal radiograph of the chest. COVID-19."},
+    "d.png": {"MSMedCap": "Ultrasound of the breast. Benign mass."},
+}
+
+
+def test_scores_are_what_can_be_counted_by_hand(tmp_path: Path) -> None:
+    scores = fact_table.score_split(
+        Said(CAPTIONS), CASES, file=tmp_path / "x.jsonl", made_with=MADE_WITH, systems=["MSMedCap"]
+    )["MSMedCap"]
+    assert (scores["n"], scores["groups"], scores["unreadable"]) == (4, 3, 0)
+    assert scores["modality"]["value"] == 1.0
+    assert (scores["plane"]["n"], scores["plane"]["balanced"]) == (2, 0.5)
+    assert scores["part"]["value"] == 1.0
+    assert (scores["label"]["n"], scores["label"]["value"]) == (2, 0.5)
+    assert scores["label"]["recalls"]["pneumonia"]["value"] == 0.0
+    assert (scores["distinct"], scores["faulty"]["value"]) == (1.0, 0.25)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    first = fact_table.caption_cases(Said(CAPTIONS), CASES, file=file, made_with=MADE_WITH)
+    rows = [next(first), next(first)]
+    first.close()
+    with file.open("a") as out:
+        out.write('{"id": "c", "gro')  # killed while writing
+    again = Said(CAPTIONS)
+    rest = list(fact_table.caption_cases(again, CASES, file=file, made_with=MADE_WITH))
+    assert again.seen == ["c.png", "d.png"]
+    assert rest[:2] == rows
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()[1:]] == list("abcd")
+
+
+def test_captions_of_other_weights_are_not_mixed_in(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    list(fact_table.caption_cases(Said(CAPTIONS), CASES, file=file, made_with=MADE_WITH))
+    with pytest.raises(UserError, match="other weights"):
+        list(fact_table.caption_cases(Said(CAPTIONS), CASES, file=file, made_with={**MADE_WITH, "weights": "def"}))
+
+
+def test_the_digest_tells_weights_apart(tmp_path: Path) -> None:
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "model.safetensors").write_bytes(b"one")
+    first = fact_table.weights_digest(tmp_path)
+    (tmp_path / "README.md").write_text("not weights")
+    assert fact_table.weights_digest(tmp_path) == first
+    (tmp_path / "opt" / "model.safetensors").write_bytes(b"two")
+    assert fact_table.weights_digest(tmp_path) != first
+
+
+def test_a_picture_that_cannot_be_read_counts_as_wrong(tmp_path: Path) -> None:
+    said = Said({k: v for k, v in CAPTIONS.items() if k != "a.png"})
+    scores = fact_table.score_split(said, CASES, file=tmp_path / "x.jsonl", made_with=MADE_WITH, systems=["MSMedCap"])
+    assert scores["MSMedCap"]["unreadable"] == 1
+    assert scores["MSMedCap"]["modality"]["value"] == 0.75
+    record = {"data": "few", "split": "dev", "system": "MSMedCap", **scores["MSMedCap"]}
+    assert "Not read, and counted as wrong: 1 of few dev." in fact_table.table([record], "Facts")
+
+
+def test_table_has_a_row_per_record_and_says_what_was_counted(tmp_path: Path) -> None:
+    scores = fact_table.score_split(Said(CAPTIONS), CASES[:2], file=tmp_path / "x", made_with={}, systems=["MSMedCap"])
+    text = fact_table.table([{"data": "few", "split": "dev", "system": "MSMedCap", **scores["MSMedCap"]}], "Facts")
+    row = next(line for line in text.splitlines() if line.startswith("| few"))
+    assert "1.00 [.34, 1.00]" in row
+    assert row.count("|") == len(fact_table.COLUMNS) + 1
+    assert "–" in row  # no case has a label
+    assert "version 1" in text
+    json.dumps(fact_table.finite(scores), allow_nan=False)
