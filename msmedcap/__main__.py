@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from msmedcap import commands
-from msmedcap.config import UserError
+from msmedcap.config import UserError, parse_point
 from msmedcap.systems import PRESETS, SYSTEMS, check_systems
 
 DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
@@ -126,10 +126,9 @@ def _systems(text: str) -> tuple[str, ...]:
 
 def _point(text: str) -> tuple[float, float]:
     try:
-        x, y = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a point; write X,Y in pixels, such as 120,80") from None
-    return x, y
+        return parse_point(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _frame(text: str) -> int:

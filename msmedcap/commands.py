@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from msmedcap.config import UserError
 
 if TYPE_CHECKING:
-    from msmedcap.explain.maps import Map
     from msmedcap.predictor import Predictor
 
 DONE, SKIPPED, FAILED = 0, 1, 2
@@ -96,7 +95,9 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
         maps = predictor.maps(system=args.system, point=args.point)
     if outcome:
         return FAILED
-    for item in _write_maps(maps, args.out):
+    from msmedcap.explain.maps import write_maps
+
+    for item in write_maps(maps, args.out):
         low, high = item["range"]
         out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)
     if not out.json:
@@ -196,24 +197,3 @@ def _skipping(name: str, *, also_refused: bool = False) -> Iterator[list[Excepti
         said = sentence(error)
         Output.note(said if said.startswith(f"{name}: ") else f"{name}: {said}")
         outcome.append(error)
-
-
-def _write_maps(maps: Sequence[Map], folder: Path) -> list[dict[str, Any]]:
-    """Each map as a PNG of the picture's size, and ``maps.json``; returns its items."""
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    items: list[dict[str, Any]] = []
-    for made in maps:
-        parts = [made.kind.replace("_", "-")]
-        if made.branch and not made.kind.startswith(made.branch):
-            parts.append(made.branch)
-        if made.layer is not None:
-            parts.append(f"layer{made.layer}")
-        file = "-".join(parts) + ".png"
-        Image.fromarray(made.image()).save(folder / file)
-        low, high = made.range
-        item = {"file": file, "kind": made.kind, "branch": made.branch, "layer": made.layer, "word": made.word}
-        items.append({**item, "range": [float(low), float(high)]})
-    (folder / "maps.json").write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
-    return items

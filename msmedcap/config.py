@@ -22,6 +22,15 @@ class UserError(ValueError):
     """A mistake the user can mend; its text is one sentence that says what is wrong and what to do."""
 
 
+def parse_point(text: str) -> tuple[float, float]:
+    """``"X,Y"`` as two numbers in the picture's pixels; raises :class:`UserError` for anything else."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{text!r} is not a point; write X,Y in the picture's pixels, such as 120,80.") from None
+    return x, y
+
+
 @dataclass(frozen=True)
 class ViewSpec:
     """How one encoder sees a picture: a square of ``size`` pixels.
@@ -158,7 +167,7 @@ def read(kind: type[T], path: Path) -> T:
         return from_json(kind, path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a model folder that holds a config.json.") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}).") from None
 
 

@@ -5,9 +5,14 @@ Every map says where a model looked, not why.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 _TITLES = {
     "sam_pca": "SAM features (three main components as colours)",
@@ -38,6 +43,13 @@ class Map:
         looked = f"{(self.branch or '').upper()} Q-Former attention, layer {self.layer}"
         return f"“{self.word}”: {looked}" if self.word else looked
 
+    @property
+    def file(self) -> str:
+        """The file name of the map's picture, such as ``attention-clip-layer0.png``; one system's maps never share one."""
+        branch = self.branch if self.branch and not self.kind.startswith(self.branch) else None
+        parts = [self.kind.replace("_", "-"), branch, None if self.layer is None else f"layer{self.layer}"]
+        return "-".join(part for part in parts if part) + ".png"
+
     def image(self) -> np.ndarray:
         """The map as 8-bit grey ``[H,W]`` (0-255 = ``range``); ``sam_pca`` as RGB ``[H,W,3]``."""
         if self.values.ndim == 3:
@@ -45,3 +57,18 @@ class Map:
         low, high = self.range
         scaled = (self.values - low) / (high - low) if high > low else np.zeros_like(self.values)
         return (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def write_maps(maps: Sequence[Map], folder: Path) -> list[dict[str, Any]]:
+    """Write each map as a PNG of the picture's size into ``folder``, and ``maps.json``; returns the list in it.
+
+    An item is ``{file, kind, branch, layer, word, range}``; ``file`` is relative to ``folder``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    items: list[dict[str, Any]] = []
+    for made in maps:
+        Image.fromarray(made.image()).save(folder / made.file)
+        item = {"file": made.file, "kind": made.kind, "branch": made.branch, "layer": made.layer, "word": made.word}
+        items.append({**item, "range": [float(end) for end in made.range]})
+    (folder / "maps.json").write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
+    return items

@@ -1,0 +1,93 @@
+"""The page for programs: ``/caption`` and ``/explain`` for ``gradio_client``, with the file as first argument.
+
+They answer what the commands of the same names print, from a predictor of their own for every call: nothing of a call is
+kept, and the visitor's file name is neither used nor sent back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from msmedcap.config import parse_point
+from msmedcap.demo.session import sentence
+from msmedcap.demo.uploads import UPLOADS
+from msmedcap.explain.maps import write_maps
+
+if TYPE_CHECKING:
+    from msmedcap.predictor import Predictor
+
+MODEL_LOCK: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+
+
+class Endpoints:
+    """The two calls on ``models``; ``allow_burned_in`` as in ``Predictor.set_scan``."""
+
+    def __init__(self, models: Predictor, *, allow_burned_in: bool = False) -> None:
+        self._models, self._allow_burned_in = models, allow_burned_in
+
+    def add(self) -> None:
+        """Put the calls, and invisible inputs for them, into the ``gr.Blocks`` being built."""
+        with gr.Group(visible=False):
+            file = gr.File(label="file", type="filepath")
+            systems, preset = gr.Textbox("", label="systems"), gr.Textbox("fast", label="preset")
+            window, frame = gr.Textbox("", label="window"), gr.Number(0, label="frame", precision=0)
+            prompt, system = gr.Textbox("", label="prompt"), gr.Textbox("MSMedCap", label="system")
+            point, button = gr.Textbox("", label="point"), gr.Button("call")
+            answer, maps = gr.JSON(label="answer"), gr.JSON(label="maps")
+            files = gr.File(label="files", file_count="multiple")
+        button.click(
+            self.caption,
+            [file, systems, preset, window, frame, prompt],
+            answer,
+            api_name="caption",
+            api_description="Captions of a scan, as the caption command prints them. systems: A,B; empty for all.",
+            **MODEL_LOCK,
+        )
+        button.click(
+            self.explain,
+            [file, system, point],
+            [maps, files],
+            api_name="explain",
+            api_description="Maps of a scan: names and ranges, and 8-bit PNGs of the picture's size. point: X,Y.",
+            **MODEL_LOCK,
+        )
+
+    def caption(
+        self, file: str, systems: str = "", preset: str = "fast", window: str = "", frame: int = 0, prompt: str = ""
+    ) -> dict[str, Any]:
+        """``{"scan": "upload", "captions", "seconds", "warnings"}``; a mistake raises ``gr.Error`` with one sentence."""
+        try:
+            predictor = self._models.fresh()
+            predictor.set_scan(
+                UPLOADS.take(file), window=window or None, frame=int(frame), allow_burned_in=self._allow_burned_in
+            )
+            chosen = [name.strip() for name in systems.split(",") if name.strip()] or None
+            captions = predictor.captions(systems=chosen, preset=preset, prompt=prompt or None)
+        except Exception as error:
+            raise gr.Error(sentence(error, "writing the captions"), print_exception=False) from None
+        return {
+            "scan": "upload",
+            "captions": captions,
+            "seconds": dict(predictor.seconds),
+            "warnings": list(predictor.warnings),
+        }
+
+    def explain(
+        self, file: str, system: str = "MSMedCap", point: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
+        """The maps' list and their PNG files, in the same order; a mistake raises ``gr.Error`` with one sentence."""
+        try:
+            predictor = self._models.fresh()
+            predictor.set_scan(UPLOADS.take(file), allow_burned_in=self._allow_burned_in)
+            maps = predictor.maps(system=system, point=parse_point(point) if point.strip() else None)
+        except Exception as error:
+            raise gr.Error(sentence(error, "drawing the maps"), print_exception=False) from None
+        # gradio copies what is yielded before it resumes here, so our own folder is gone when the call is over.
+        with tempfile.TemporaryDirectory() as folder:
+            items = write_maps(maps, Path(folder))
+            yield items, [str(Path(folder) / item["file"]) for item in items]

@@ -1,0 +1,214 @@
+"""The page: drop a scan, see it at once, then its maps, while three captions write themselves side by side.
+
+Comes in: a predictor (real or fake). Goes out: a ``gr.Blocks`` and the settings to launch it with. The first event only
+decodes; maps and captions follow under one model lock. What stands where is :mod:`msmedcap.demo.screen`; what a visitor
+opened lives in :mod:`msmedcap.demo.session`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from msmedcap.config import UserError
+from msmedcap.data.scans import bundled_examples, open_scan
+from msmedcap.demo.endpoints import MODEL_LOCK, Endpoints
+from msmedcap.demo.screen import MANUAL, Screen, Updates
+from msmedcap.demo.session import Point, Session, Store, sentence
+from msmedcap.demo.theme import theme
+from msmedcap.demo.uploads import UPLOADS, CountUploads
+from msmedcap.demo.viewer import SET_OPACITY
+
+if TYPE_CHECKING:
+    from msmedcap.predictor import Predictor
+
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+# The page's own events: not offered to programs. Progress is said in our own status line.
+_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+_LAST: dict[str, Any] = {**_OWN, "trigger_mode": "always_last"}
+_FORGOTTEN = "There is no open scan; it was forgotten after a long pause. Please open it again."
+
+
+def build_page(predictor: Predictor, *, allow_burned_in: bool = False, examples: Path = EXAMPLES) -> gr.Blocks:
+    """The page on ``predictor``; ``examples`` is a folder with an ``index.json`` (a list of file and title).
+
+    After the made scans of that folder come the real ones that pydicom carries.
+
+    Raises :class:`UserError` where the predictor has no system to show.
+    """
+    if not predictor.systems:
+        raise UserError(
+            "These models hold no system's weights; make the shipped ones with python -m msmedcap demo-weights."
+        )
+    return _Page(predictor, allow_burned_in=allow_burned_in, examples=read_examples(examples) + bundled_examples()).blocks
+
+
+def launch_options(*, host: str, port: int, auth: Callable[[str, str], bool] | None = None) -> dict[str, Any]:
+    """What ``Blocks.launch`` is called with: where to listen, who may enter, and nothing kept of a visitor."""
+    return {
+        "server_name": host,
+        "server_port": port,
+        "auth": auth,
+        "run_history": False,
+        "max_file_size": 512 * 1024**2,
+        "enable_monitoring": False,
+        "show_error": False,
+        "share": False,
+        "ssr_mode": False,
+        "footer_links": ["api"],
+        "theme": theme(),
+        "css_paths": Path(__file__).with_name("style.css"),
+        "app_kwargs": {"middleware": [Middleware(CountUploads)]},
+        "quiet": True,
+        "prevent_thread_lock": True,
+    }
+
+
+def read_examples(folder: Path) -> list[tuple[str, bytes]]:
+    """(title, file content) of the scans listed in ``folder/index.json``; empty where there is no such file."""
+    index = folder / "index.json"
+    if not index.is_file():
+        return []
+    items = json.loads(index.read_text(encoding="utf-8"))
+    return [(item["title"], (folder / item["file"]).read_bytes()) for item in items]
+
+
+class _Page:
+    """What happens on the page; one instance a server, no visitor's state but in the store."""
+
+    def __init__(self, models: Predictor, *, allow_burned_in: bool, examples: list[tuple[str, bytes]]) -> None:
+        self._examples = examples
+        self._store = Store(models, allow_burned_in=allow_burned_in)
+        pictures = [(title, open_scan(data).picture()) for title, data in examples]
+        with gr.Blocks(
+            title="MSMedCap", analytics_enabled=False, delete_cache=(600, 1800), fill_width=True
+        ) as self.blocks:
+            self._screen = Screen(models.systems, pictures)
+            self._wire()
+            Endpoints(models, allow_burned_in=allow_burned_in).add()
+        self.blocks.queue(api_open=False, max_size=128)
+
+    def _wire(self) -> None:
+        on = self._screen
+        look, reading = [on.system, on.colours], [on.preset, on.prompt]
+        for shown in (
+            on.file.upload(self._open_file, [on.file], [on.file, *on.everything], **_OWN),
+            on.examples.pick(self._open_example, None, [on.file, *on.everything], **_OWN),
+            on.again.click(self._again, None, on.on_captions, **_OWN),
+        ):
+            drawn = shown.then(self._draw, look, on.on_maps, **_OWN, **MODEL_LOCK)
+            drawn.then(self._caption, reading, on.on_captions, **_OWN, **MODEL_LOCK)
+        for control, change in (
+            (on.window, self._change),
+            (on.frame, self._change),
+            (on.width, self._change_manually),
+            (on.level, self._change_manually),
+        ):
+            control.input(change, on.controls, on.everything, **_LAST)
+        on.system.input(self._redraw, look, on.on_maps, **_LAST, **MODEL_LOCK)
+        for place in (on.scan_view, on.map_view):
+            place.point(self._point, look, [on.scan_view, *on.on_maps], **_LAST, **MODEL_LOCK)
+        on.maps.pick(self._choose, [on.colours], on.on_maps, **_LAST)
+        on.colours.input(self._recolour, [on.colours], on.on_maps, **_LAST)
+        on.opacity.input(None, [on.opacity], None, js=SET_OPACITY, **_OWN)
+        self.blocks.unload(self._leave)
+
+    def _session(self, request: gr.Request) -> Session:
+        return self._store.get(request.session_hash or "")
+
+    def _leave(self, request: gr.Request) -> None:
+        self._store.drop(request.session_hash or "")
+
+    def _open_file(self, file: str, request: gr.Request) -> Updates:
+        return self._open(lambda: UPLOADS.take(file), request)
+
+    def _open_example(self, event: gr.EventData, request: gr.Request) -> Updates:
+        return self._open(lambda: self._examples[int(event.index)][1], request)
+
+    def _open(self, read: Callable[[], bytes], request: gr.Request) -> Updates:
+        """Only decodes. The file leaves the upload field as it leaves the server's disk."""
+        on, session = self._screen, self._session(request)
+        try:
+            session.open(read())
+        except Exception as error:
+            session.close()
+            return {on.file: None, **on.nothing(), **on.say(sentence(error, "opening the file"), error=True)}
+        return {
+            on.file: None,
+            **on.view(session, waiting="Drawing the maps…", busy=True),
+            **on.say("Drawing the maps…"),
+        }
+
+    def _change(self, window: str, width: float, level: float, frame: int, request: gr.Request) -> Updates:
+        """Another window or frame: only the picture changes; the captions stay and say what they were written for."""
+        on, session = self._screen, self._session(request)
+        if session.scan is None:
+            return {**on.nothing(), **on.say(_FORGOTTEN, error=True)}
+        try:
+            chosen = f"{width:g},{level:g}" if window == MANUAL and width and level is not None else window
+            session.open(session.scan, window=None if chosen == MANUAL else chosen or None, frame=int(frame) - 1)
+        except Exception as error:
+            return on.say(sentence(error, "changing the view"), error=True)
+        shown = on.view(session, waiting="Maps of this view come with its captions.", busy=False)
+        return {**shown, **on.say("The picture changed. Press “Caption this view” for its maps and captions.")}
+
+    def _change_manually(self, window: str, width: float, level: float, frame: int, request: gr.Request) -> Updates:
+        if not width or level is None:
+            return self._screen.say("Give a width above zero and a level.", error=True)
+        return self._change(MANUAL, width, level, frame, request)
+
+    def _again(self, request: gr.Request) -> Updates:
+        on, session = self._screen, self._session(request)
+        if session.scan is None:
+            return on.say(_FORGOTTEN, error=True)
+        return {**on.captions(session, busy=True), **on.say("Drawing the maps…")}
+
+    def _draw(self, system: str, colours: str, request: gr.Request) -> Updates:
+        session = self._session(request)
+        return self._maps(system, session.point, colours, session, "Writing the captions…")
+
+    def _redraw(self, system: str, colours: str, request: gr.Request) -> Updates:
+        session = self._session(request)
+        return self._maps(system, session.point, colours, session, f"Attention maps of {system}.")
+
+    def _point(self, system: str, colours: str, event: gr.EventData, request: gr.Request) -> Updates:
+        session = self._session(request)
+        if session.predictor is None or session.predictor.picture is None:
+            return self._screen.say(_FORGOTTEN, error=True)
+        height, width = session.predictor.picture.shape[:2]
+        point = (float(event.x) * width, float(event.y) * height)
+        said = "The map shows where SAM's features are like those of the marked place."
+        return {**self._maps(system, point, colours, session, said), **self._screen.scan(session)}
+
+    def _maps(self, system: str, point: Point | None, colours: str, session: Session, said: str) -> Updates:
+        on = self._screen
+        if session.scan is None:
+            return {on.status: gr.skip()}
+        try:
+            session.draw(system, point)
+        except Exception as error:
+            return on.say(sentence(error, "drawing the maps"), error=True)
+        return {**on.say(said), **on.map(session, colours)}
+
+    def _choose(self, colours: str, event: gr.EventData, request: gr.Request) -> Updates:
+        session = self._session(request)
+        session.choose(int(event.index))
+        return self._screen.map(session, colours)
+
+    def _recolour(self, colours: str, request: gr.Request) -> Updates:
+        return self._screen.map(self._session(request), colours)
+
+    def _caption(self, preset: str, prompt: str, request: gr.Request) -> Iterator[Updates]:
+        on, session = self._screen, self._session(request)
+        if session.scan is None:
+            yield {on.status: gr.skip()}
+            return
+        yield on.captions(session, busy=True)
+        for _ in session.captions(preset=preset, prompt=prompt or None):
+            yield on.captions(session)
+        yield on.captions_written(session)
