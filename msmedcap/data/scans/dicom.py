@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import warnings
 import zlib
 
@@ -20,16 +19,13 @@ from msmedcap.data.scans.dicom_frames import DicomFrames
 from msmedcap.data.scans.dicom_pixels import decodable
 from msmedcap.data.scans.dicom_tags import item_of, spacing, value_of
 from msmedcap.data.scans.errors import ScanError
+from msmedcap.data.scans.facts import facts_of
 from msmedcap.data.scans.limits import MAX_FILE_BYTES
 from msmedcap.data.scans.scan import Scan
 from msmedcap.data.scans.windows import FULL_RANGE, PRESETS, Choice, measured, stored_range
 
-FACTS = ("Modality", "BodyPartExamined", "Laterality", "ImageLaterality", "ViewPosition")
-"""The only tags whose text leaves this package; each is a short DICOM code, and anything else found there is dropped."""
-
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _TEXT_PRONE = {"US", "IVUS", "SC", "OT", "XA", "RF", "ES", "XC", "SM", "OP", "DOC"}
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9_ -]{0,15}")
 _SAMPLED_FRAMES = 5
 
 
@@ -48,7 +44,7 @@ def open_dicom(data: bytes, *, allow_burned_in: bool, sure: bool) -> Scan | None
 
 
 def _scan(dataset: Dataset, allow_burned_in: bool) -> Scan:
-    facts = _facts(dataset)
+    facts = facts_of(dataset)
     notes = _burned_in(dataset, facts.get("Modality", ""), allow_burned_in)
     clean, count = decodable(dataset)
     frames = DicomFrames(clean, dataset, count)
@@ -122,15 +118,6 @@ def _file_meta(data: bytes) -> tuple[bytes, int]:
             syntax = data[position + header : position + header + length].rstrip(b"\0 ")
         position += header + length
     return syntax, position
-
-
-def _facts(dataset: Dataset) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    for name in FACTS:
-        text = item_of(dataset, name, 0)
-        if isinstance(text, str) and _CODE.fullmatch(text.strip().upper()):
-            facts[name] = text.strip().upper()
-    return facts
 
 
 def _burned_in(dataset: Dataset, modality: str, allowed: bool) -> list[str]:

@@ -45,20 +45,14 @@ def decodable(dataset: Dataset) -> tuple[Dataset, int]:
     """
     try:
         clean, count = _image_pixel(dataset)
-    except ScanError:
-        raise
-    except Exception:  # Wrong types and lengths in a damaged header surface as any error.
-        raise ScanError(_DAMAGED) from None
-    check_size(clean.Rows, clean.Columns, frames=count)
-    syntax = _syntax(dataset)
-    clean.file_meta = FileMetaDataset()
-    clean.file_meta.TransferSyntaxUID = syntax
-    _demand_decoder(syntax, clean.BitsStored)
-    try:
+        check_size(clean.Rows, clean.Columns, frames=count)
+        clean.file_meta = FileMetaDataset()
+        clean.file_meta.TransferSyntaxUID = _syntax(dataset)
+        _demand_decoder(clean.file_meta.TransferSyntaxUID, clean.BitsStored)
         _copy_pixels(dataset, clean, count)
     except ScanError:
         raise
-    except Exception:
+    except Exception:  # Wrong types and lengths in a damaged file surface as any error.
         raise ScanError(_DAMAGED) from None
     return clean, count
 
@@ -94,13 +88,13 @@ def _image_pixel(dataset: Dataset) -> tuple[Dataset, int]:
 
 def _syntax(dataset: Dataset) -> UID:
     """The transfer syntax the file states, else the one its encoding shows."""
-    stated = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    stated = UID(str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID") or ""))
     encapsulated = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
-    if stated and (stated.is_encapsulated == encapsulated or not stated.is_transfer_syntax):
-        return UID(stated)
+    if stated and (not stated.is_transfer_syntax or stated.is_encapsulated == encapsulated):
+        return stated
     if encapsulated:
         guess = codestreams.syntax_of(next(iter(generate_frames(dataset.PixelData, number_of_frames=1))))
-        return guess or (UID(stated) if stated else JPEGBaseline8Bit)
+        return guess or stated or JPEGBaseline8Bit
     implicit, little = dataset.original_encoding
     if little is False:
         return ExplicitVRBigEndian
@@ -114,7 +108,7 @@ def _demand_decoder(syntax: UID, bits: int) -> None:
     except NotImplementedError:
         if "MPEG" in syntax.name or "HEVC" in syntax.name:
             raise ScanError("This DICOM file is a video; export a frame of it as DICOM or PNG.") from None
-        name = syntax.name if syntax.name != str(syntax) else f"unknown, {syntax}"
+        name = syntax.name if syntax.name != str(syntax) else "an unknown one"
         raise ScanError(
             f"This DICOM file's compression ({name}) is not supported; export it uncompressed (Explicit VR Little Endian)."
         ) from None

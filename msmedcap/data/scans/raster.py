@@ -121,11 +121,11 @@ def _to_array(image: Image.Image) -> np.ndarray:
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
         array = np.array(image)
         return array.astype(array.dtype.newbyteorder("="))
-    if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
     if image.has_transparency_data:
         rgba = np.array(image.convert("RGBA"))
         return _on_black(rgba[..., :3], rgba[..., 3], 255)
+    if image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
     return np.array(image.convert("RGB"))
 
 
@@ -153,7 +153,7 @@ def _png_bytes(data: bytes, raw: str) -> np.ndarray:
 
 
 def _on_black(colours: np.ndarray, alpha: np.ndarray, opaque: int) -> np.ndarray:
-    mixed = (colours.astype(np.uint64) * alpha[..., None] + opaque // 2) // opaque
+    mixed = (colours.astype(np.uint32) * alpha[..., None] + opaque // 2) // opaque
     return mixed.astype(colours.dtype)
 
 
