@@ -139,7 +139,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [WEIGHTS]
         parts = [load_file(folder / name) for name in names]
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"The weights in {folder} cannot be read ({error}); copy the folder again.") from None
     return {k: v.float() if v.is_floating_point() else v for part in parts for k, v in part.items()}
 

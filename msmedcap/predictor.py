@@ -26,6 +26,7 @@ from msmedcap.explain.attention import attention_maps
 from msmedcap.explain.maps import Map
 from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
 from msmedcap.models.branch import Branch
+from msmedcap.models.opt import OnTokens
 from msmedcap.models.sam import SamEncoder
 from msmedcap.systems import SYSTEMS
 
@@ -80,7 +81,7 @@ class Predictor:
         """
         scan = source if isinstance(source, Scan) else open_scan(source, allow_burned_in=allow_burned_in)
         picture = scan.picture(window, frame)
-        self.window = scan.resolve_window(window)[0]
+        self.window = scan.resolve_window(window, frame)[0]
         self.scan, self.picture, self.frame = scan, picture, frame
         self.warnings = list(scan.warnings)
         self._features, self.seconds = {}, {}
@@ -101,20 +102,31 @@ class Predictor:
         names, decoding = self._choose(systems, preset, prompt)
         prefixes, decoding = self._prefixes(names, decoding)
         steps: queue.Queue[dict[str, str] | Exception | None] = queue.Queue()
+        dropped = threading.Event()
+
+        def on_tokens(texts: list[str]) -> None:
+            if dropped.is_set():
+                raise InterruptedError("nobody reads these captions any more")
+            steps.put(dict(zip(prefixes, texts, strict=False)))
 
         def decode() -> None:
             try:
-                order = list(prefixes)
-                steps.put(self._decode(prefixes, decoding, lambda texts: steps.put(dict(zip(order, texts, strict=False)))))
+                steps.put(self._decode(prefixes, decoding, on_tokens))
             except Exception as error:  # handed to the caller's thread, which raises it
                 steps.put(error)
             steps.put(None)
 
-        threading.Thread(target=decode, daemon=True).start()
-        while (step := steps.get()) is not None:
-            if isinstance(step, Exception):
-                raise step
-            yield step
+        thread = threading.Thread(target=decode, daemon=True)
+        thread.start()
+        try:
+            while (step := steps.get()) is not None:
+                if isinstance(step, Exception):
+                    raise step
+                yield step
+        finally:
+            # Whoever drops the stream may let the next visitor at the models: nothing of this one may still run then.
+            dropped.set()
+            thread.join()
 
     def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[Map]:
         """SAM's feature maps and the raw Q-Former attention of ``system``'s branches, in the picture's frame.
@@ -183,7 +195,7 @@ class Predictor:
             raise UserError("None of the systems could read this scan; see the log for the reasons.")
         return found, decoding
 
-    def _decode(self, prefixes: dict[str, Tensor], decoding: Decoding, on_tokens) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    def _decode(self, prefixes: dict[str, Tensor], decoding: Decoding, on_tokens: OnTokens | None) -> dict[str, str]:
         start = time.perf_counter()
         opt = self._shared.frozen.opt
         try:

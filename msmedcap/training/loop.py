@@ -139,7 +139,10 @@ def _ready(folder: Path) -> Path:
 
 
 def _resume(accelerator: Accelerator, state: Path, folder: Path) -> int:
-    # A state is complete only once its step file stands in it; the rename in _save makes that atomic.
+    old = state.with_name("state.old")
+    if old.exists() and not state.exists():  # stopped between the two renames of _save
+        old.rename(state)
+    # A state is complete only once its step file stands in it.
     if not (state / "step.json").is_file():
         return 0
     accelerator.load_state(str(state), load_kwargs={"weights_only": True})

@@ -6,8 +6,11 @@ data folder (or None: made scans alone). Goes out: a model folder as :mod:`msmed
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +50,18 @@ class Recipe:
 
     phantoms: int = 1500
     scenes: int = 400
-    language: LoopConfig = LoopConfig(steps=900, lr=2e-3, warmup=100, save_every=150)
+    language: LoopConfig = LoopConfig(steps=500, lr=2e-3, warmup=100, save_every=150)
     language_batch: int = 32
     row_length: int = 128
-    contrast: LoopConfig = LoopConfig(steps=2000, lr=1e-3, warmup=150, ema=0.998, save_every=200)
+    contrast: LoopConfig = LoopConfig(steps=1400, lr=1e-3, warmup=150, ema=0.998, save_every=200)
     contrast_batch: int = 64
-    masked: LoopConfig = LoopConfig(steps=400, lr=1e-3, warmup=50, save_every=100)
+    masked: LoopConfig = LoopConfig(steps=300, lr=1e-3, warmup=50, save_every=100)
     masked_batch: int = 32
-    promptable: LoopConfig = LoopConfig(steps=500, lr=5e-4, warmup=50, ema=0.99, save_every=100)
+    promptable: LoopConfig = LoopConfig(steps=350, lr=5e-4, warmup=50, ema=0.99, save_every=100)
     promptable_batch: int = 16
-    draws: int = 4
-    alignment: LoopConfig = LoopConfig(steps=700, lr=5e-4, warmup=50, ema=0.995, save_every=300)
-    captioning: LoopConfig = LoopConfig(steps=1200, lr=5e-4, warmup=50, ema=0.995, save_every=300)
+    draws: int = 3
+    alignment: LoopConfig = LoopConfig(steps=400, lr=5e-4, warmup=50, ema=0.995, save_every=300)
+    captioning: LoopConfig = LoopConfig(steps=600, lr=5e-4, warmup=50, ema=0.995, save_every=300)
     batch: int = 48
     # A little weaker than while the encoders trained: the frozen features of far-off views teach the Q-Formers little.
     cache_strength: float = 0.8
@@ -88,6 +91,9 @@ def build(data: Path | None, out: Path, work: Path, *, recipe: Recipe | None = N
     for name in config.systems:
         captioning_stage(name, pool, cache, frozen, config, recipe, work)
     write(config, frozen, work, out)
+    sources = dict(sorted(Counter(pool.sources).items()))
+    record = {"pictures": sources, "masks": len(pool.masks), "recipe": dataclasses.asdict(recipe)}
+    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def corpus(data: Path | None, pool: Pool, config: ModelsConfig) -> list[str]:
