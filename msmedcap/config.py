@@ -65,6 +65,9 @@ class ClipConfig:
     activation: str = "gelu"
     layer_norm_eps: float = 1e-6
 
+    def __post_init__(self) -> None:
+        _one_of("stem", self.stem, ("patch", "conv"))
+
 
 @dataclass(frozen=True)
 class SamConfig:
@@ -81,6 +84,9 @@ class SamConfig:
     stem: str = "patch"
     decoder_heads: int = 8
     decoder_mlp: int = 2048
+
+    def __post_init__(self) -> None:
+        _one_of("stem", self.stem, ("patch", "conv"))
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,11 @@ class BranchConfig:
     norm: str = "layer"
     tokens: str = "positions"
     qformer: QFormerConfig = QFormerConfig()
+
+    def __post_init__(self) -> None:
+        _one_of("encoder", self.encoder, ("clip", "sam"))
+        _one_of("norm", self.norm, ("layer", "identity"))
+        _one_of("tokens", self.tokens, ("positions", "channels"))
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,11 @@ class ModelsConfig:
             if spec.name == name:
                 return spec
         raise UserError(f"This model folder has no view named {name!r}; its config.json lists {[v.name for v in self.views]}.")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name} is {value!r}; it must be one of {', '.join(known)}.")
 
 
 def to_json(config: Any) -> str:

@@ -164,6 +164,8 @@ class Predictor:
         if preset not in presets:
             raise UserError(f"There is no preset {preset!r}; choose from {', '.join(presets)}.")
         names = list(systems or self.systems)
+        if not names:
+            raise UserError(" ".join(self._shared.missing.values()) or "These models hold no systems.")
         for name in names:
             if name not in self._shared.captioners:
                 unknown = f"There is no system {name!r}; choose from {', '.join(self.systems)}."

@@ -24,7 +24,12 @@ from msmedcap.config import (
     to_json,
 )
 
-SIZES = {"full": systems.full(), "full, SAM ViT-B": systems.full(sam="b", opt="facebook/opt-125m"), "demo": systems.demo(), "test": systems.test()}
+SIZES = {
+    "full": systems.full(),
+    "full, SAM ViT-B": systems.full(sam="b", opt="facebook/opt-125m"),
+    "demo": systems.demo(),
+    "test": systems.test(),
+}
 
 
 @pytest.mark.parametrize("config", SIZES.values(), ids=SIZES)
@@ -36,7 +41,8 @@ def test_json_and_back_is_the_same_config(config: ModelsConfig) -> None:
 
 def test_defaults_may_be_left_out() -> None:
     assert from_json(Decoding, '{"beams": 3}') == Decoding(beams=3)
-    assert from_json(BranchConfig, '{"encoder": "sam", "qformer": {"layers": 4}}') == BranchConfig("sam", qformer=QFormerConfig(layers=4))
+    branch = from_json(BranchConfig, '{"encoder": "sam", "qformer": {"layers": 4}}')
+    assert branch == BranchConfig("sam", qformer=QFormerConfig(layers=4))
 
 
 def test_whole_numbers_stand_for_floats() -> None:
@@ -131,3 +137,11 @@ def test_a_point_is_two_numbers() -> None:
     for text in ("", "1", "1,2,3", "a,b"):
         with pytest.raises(UserError, match="X,Y"):
             parse_point(text)
+
+
+@pytest.mark.parametrize("field", ["encoder", "norm", "tokens"])
+def test_a_switch_has_no_third_position(field: str) -> None:
+    with pytest.raises(UserError, match=field):
+        from_json(BranchConfig, json.dumps({"encoder": "sam", field: "other"}))
+    with pytest.raises(UserError, match="stem"):
+        dataclasses.replace(systems.demo().clip, stem="other")

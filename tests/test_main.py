@@ -20,22 +20,10 @@ import msmedcap
 from msmedcap.__main__ import main, parser
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
+from msmedcap.explain.maps import Map
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = ("MSMedCap", "BLIP2", "SAM-BLIP2")
-
-
-@dataclass
-class FakeMap:
-    kind: str
-    branch: str | None
-    layer: int | None
-    word: str | None
-    range: tuple[float, float]
-    pixels: np.ndarray
-
-    def image(self) -> np.ndarray:
-        return self.pixels
 
 
 @dataclass
@@ -70,15 +58,15 @@ class FakePredictor:
         print("a library talks")  # must not reach the command's stdout
         return dict.fromkeys(systems or self.systems, f"A scan, {self.name}.")
 
-    def maps(self, *, system: str, point: tuple[float, float] | None = None) -> list[FakeMap]:
+    def maps(self, *, system: str, point: tuple[float, float] | None = None) -> list[Map]:
         grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
         made = [
-            FakeMap("sam_pca", "sam", None, None, (0.0, 1.0), np.stack([grey] * 3, axis=-1)),
-            FakeMap("sam_norm", "sam", None, None, (0.0, 2.5), grey),
-            FakeMap("attention", "clip", 0, None, (0.0, np.float32(0.1)), grey),
-            FakeMap("attention", "sam", 2, None, (0.0, 0.2), grey),
+            Map("sam_pca", "sam", None, None, (0.0, 1.0), np.stack([grey] * 3, axis=-1)),
+            Map("sam_norm", "sam", None, None, (0.0, 19.0), grey.astype(np.float32)),
+            Map("attention", "clip", 0, None, (0.0, np.float32(0.1)), grey / np.float32(190)),
+            Map("attention", "sam", 2, None, (0.0, 0.2), grey / np.float32(95)),
         ]
-        return made + [FakeMap("sam_similarity", "sam", None, None, (-1.0, 1.0), grey)] if point else made
+        return made + [Map("sam_similarity", "sam", None, None, (-1.0, 1.0), grey / np.float32(19))] if point else made
 
 
 @pytest.fixture
@@ -243,13 +231,13 @@ def test_explain_writes_pngs_and_their_list(fake, scans, capsys, tmp_path) -> No
         "sam-pca.png", "sam-norm.png", "attention-clip-layer0.png", "attention-sam-layer2.png", "sam-similarity.png"
     ]  # fmt: skip
     assert set(items[0]) == {"file", "kind", "branch", "layer", "word", "range"}
-    assert items[1]["range"] == [0.0, 2.5]
+    assert items[1]["range"] == [0.0, 19.0]
     assert items[2] | {"range": None} == {
         "file": "attention-clip-layer0.png", "kind": "attention", "branch": "clip", "layer": 0, "word": None, "range": None
     }  # fmt: skip
     with Image.open(out / "sam-norm.png") as png:
         assert (png.mode, png.size) == ("L", (5, 4))
-        assert np.array_equal(np.asarray(png), np.arange(20).reshape(4, 5))
+        assert np.array_equal(np.asarray(png), np.rint(np.arange(20) * 255 / 19).reshape(4, 5))
     with Image.open(out / "sam-pca.png") as png:
         assert png.mode == "RGB"
 

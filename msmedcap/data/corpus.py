@@ -35,13 +35,17 @@ def paragraphs(root: Path) -> Iterator[str]:
 
 
 def led_captions(facts: Iterable[Mapping[str, str]], prompt: str, *, seed: int) -> Iterator[str]:
-    """For each fact sheet ``"<some facts in any order>. <prompt> <caption>"``; without any facts in one of ten."""
+    """For each fact sheet ``"<facts in any order></s><prompt> <caption>"``; without the facts in one of ten.
+
+    ``</s>`` stands where it stands in Eq. 5's prefix, between what was read off the picture and the prompt: a model that has only
+    seen it begin a text would take it for the end of whatever came before.
+    """
     order = random.Random(seed)
     for sheet in facts:
         words = [v for v in sheet.values() if v]
         order.shuffle(words)
         lead = ", ".join(words[: 0 if order.random() < 0.1 else len(words)])
-        yield f"{lead}. {prompt} {plain_caption(sheet)}" if lead else f"{prompt} {plain_caption(sheet)}"
+        yield f"{lead}</s>{prompt} {plain_caption(sheet)}" if lead else f"{prompt} {plain_caption(sheet)}"
 
 
 def _clean(text: str) -> str:

@@ -103,12 +103,15 @@ def overlap(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def inside_points(masks: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """One click inside each mask ``[B,1,S,S]``: points ``[B,1,2]`` (x, y; view pixels, pixel centres) and labels ``[B,1]``."""
+    """One click inside each mask ``[B,1,S,S]``: points ``[B,1,2]`` (x, y) and labels ``[B,1]``.
+
+    Points are pixel indices, as SAM's prompt encoder takes them: it adds the half pixel to the centre itself.
+    """
     generator = torch.Generator().manual_seed(seed)
     flat = masks.flatten(1).float().cpu()
     index = torch.multinomial(flat + 1e-12, 1, generator=generator)
     side = masks.shape[-1]
-    points = torch.stack([index % side, index // side], dim=-1).float() + 0.5
+    points = torch.stack([index % side, index // side], dim=-1).float()
     return points.to(masks.device), torch.ones(len(masks), 1, dtype=torch.int, device=masks.device)
 
 

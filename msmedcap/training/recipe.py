@@ -50,7 +50,7 @@ class Recipe:
 
     phantoms: int = 1500
     scenes: int = 400
-    language: LoopConfig = LoopConfig(steps=500, lr=2e-3, warmup=100, save_every=150)
+    language: LoopConfig = LoopConfig(steps=750, lr=2e-3, warmup=100, save_every=150)
     language_batch: int = 32
     row_length: int = 128
     contrast: LoopConfig = LoopConfig(steps=1400, lr=1e-3, warmup=150, ema=0.998, save_every=200)

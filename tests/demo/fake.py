@@ -10,45 +10,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import Scan, open_scan
+from msmedcap.explain.maps import Map
 from msmedcap.systems import PRESETS, SYSTEMS
-
-
-@dataclass(frozen=True)
-class FakeMap:
-    """A map of the predictor's protocol; ``values [H,W] float32`` or ``[H,W,3] uint8``."""
-
-    kind: str
-    branch: str | None
-    layer: int | None
-    word: str | None
-    range: tuple[float, float]
-    values: np.ndarray
-
-    def image(self) -> np.ndarray:
-        if self.values.ndim == 3:
-            return self.values
-        low, high = self.range
-        return np.clip((self.values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-
-    @property
-    def title(self) -> str:
-        words = {
-            "sam_norm": "SAM features: strength",
-            "sam_pca": "SAM features: principal components",
-            "sam_similarity": "SAM features: similarity to the place",
-            "attention": "Q-Former attention",
-        }
-        branch = (
-            f", {self.branch.upper()} branch, layer {self.layer}" if self.kind == "attention" and self.branch else ""
-        )
-        return words[self.kind] + branch
 
 
 class FakePredictor:
@@ -122,7 +91,7 @@ class FakePredictor:
                 }
         self.seconds = {"encode": 0.25, "decode": time.perf_counter() - start}
 
-    def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[FakeMap]:
+    def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[Map]:
         if system not in self.systems:
             raise UserError(f"There is no system {system}; choose from {', '.join(self.systems)}.")
         assert self.picture is not None
@@ -132,8 +101,8 @@ class FakePredictor:
             height, width = grey.shape
             y, x = np.mgrid[0:height, 0:width].astype(np.float32)
             maps = [
-                FakeMap("sam_norm", None, None, None, (2.5, 9.0), 2.5 + 6.5 * grey / 255),
-                FakeMap(
+                Map("sam_norm", None, None, None, (2.5, 9.0), 2.5 + 6.5 * grey / 255),
+                Map(
                     "sam_pca",
                     None,
                     None,
@@ -144,9 +113,9 @@ class FakePredictor:
             ]
             if point is not None:
                 near = np.exp(-((x + 0.5 - point[0]) ** 2 + (y + 0.5 - point[1]) ** 2) / (0.02 * width * height))
-                maps.insert(0, FakeMap("sam_similarity", None, None, None, (-1.0, 1.0), 2 * near - 1))
+                maps.insert(0, Map("sam_similarity", None, None, None, (-1.0, 1.0), 2 * near - 1))
             for branch in SYSTEMS[system]:
                 for layer in (0, 2):
                     spot = np.exp(-((x / width - 0.3 - 0.1 * layer) ** 2 + (y / height - 0.5) ** 2) / 0.03)
-                    maps.append(FakeMap("attention", branch, layer, None, (0.0, 0.04), 0.04 * spot))
+                    maps.append(Map("attention", branch, layer, None, (0.0, 0.04), 0.04 * spot))
         return maps

@@ -8,10 +8,11 @@ import re
 
 import numpy as np
 import pytest
-from fake import FakeMap, FakePredictor
+from fake import FakePredictor
 from PIL import Image
 
 from msmedcap.demo import viewer
+from msmedcap.explain.maps import Map
 
 
 def decode(uri: str) -> np.ndarray:
@@ -81,7 +82,7 @@ def test_the_list_shows_every_map_and_which_is_on(predictor):
 
 
 def test_words_are_escaped():
-    class Named(FakeMap):
+    class Named(Map):
         title = "<b>"
 
     item = Named("word", "sam", None, "<script>", (0.0, 1.0), np.eye(4, dtype=np.float32))

@@ -6,6 +6,7 @@ In and out: one frame's bytes. Comments and application blocks can carry names a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydicom.uid import (
     JPEG2000,
@@ -20,7 +21,11 @@ _JP2 = b"\0\0\0\x0cjP"
 _COMMENT = 0xFE
 _J2K_COMMENT, _J2K_SIZE = 0x64, 0x51
 _SCAN, _J2K_TILE = 0xDA, 0x90
-_KEPT_BLOCKS = (0xE8, 0xEE)  # the JPEG-LS and Adobe colour transforms
+# All application blocks but those of the JPEG-LS (0xE8) and Adobe (0xEE) colour transforms.
+_DROPPED = {_COMMENT, *range(0xE0, 0xF0)} - {0xE8, 0xEE}
+_ADOBE, _LOSSLESS, _TABLES = 0xEE, 0xC3, 0xC4
+_END, _SLACK = b"\xff\xd9", 16  # Some writers pad after the end.
+_FRAME_STARTS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD9)}
 
 
@@ -32,17 +37,38 @@ def syntax_of(frame: bytes) -> UID | None:
     return next((by_marker[marker] for marker, _, _ in _segments(frame) if marker in by_marker), None)
 
 
-def size_of(frame: bytes) -> tuple[int, int] | None:
-    """Height and width in the frame's own header, or None where it has none (RLE)."""
-    for marker, start, _ in _segments(frame):
-        if marker == _J2K_SIZE and frame.startswith(b"\xff\x4f"):
-            x1, y1, x0, y0 = (int.from_bytes(frame[start + 6 + 4 * i : start + 10 + 4 * i], "big") for i in range(4))
-            return y1 - y0, x1 - x0
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) or marker == 0xF7:
-            return int.from_bytes(frame[start + 5 : start + 7], "big"), int.from_bytes(
-                frame[start + 7 : start + 9], "big"
-            )
+class Header(NamedTuple):
+    """What a frame's own header says of its pixels; ``bits`` is per sample."""
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+
+
+def header_of(frame: bytes) -> Header | None:
+    """The header of a frame; None where it has none (RLE), or breaks off before the coded data begins."""
+    segments = {marker: (start, stop - start) for marker, start, stop in _segments(frame)}
+    if _J2K_TILE in segments and segments.get(_J2K_SIZE, (0, 0))[1] > 40:
+        start, _ = segments[_J2K_SIZE]
+        x1, y1, x0, y0 = (int.from_bytes(frame[start + 6 + 4 * i : start + 10 + 4 * i], "big") for i in range(4))
+        return Header(y1 - y0, x1 - x0, frame[start + 39], (frame[start + 40] & 0x7F) + 1)
+    starts = [segments[marker] for marker in _FRAME_STARTS & segments.keys()]
+    if _SCAN in segments and len(starts) == 1 and starts[0][1] > 9:
+        start, _ = starts[0]
+        height, width = (int.from_bytes(frame[start + at : start + at + 2], "big") for at in (5, 7))
+        return Header(height, width, frame[start + 9], frame[start + 4])
     return None
+
+
+def is_sound_lossless(frame: bytes) -> bool:
+    """Whether a JPEG Lossless frame has what its only decoder takes for granted, and ends where it should.
+
+    GDCM ends the whole program over a frame without tables or with an Adobe colour transform, and fills up one cut short.
+    """
+    segments = {marker: start for marker, start, _ in _segments(frame)}
+    plain = _ADOBE not in segments or frame[segments[_ADOBE] + 15] == 0
+    return plain and {_LOSSLESS, _TABLES, _SCAN} <= segments.keys() and _END in frame[-_SLACK:]
 
 
 def scrubbed(frame: bytes) -> bytes:
@@ -52,19 +78,14 @@ def scrubbed(frame: bytes) -> bytes:
     j2k = frame.startswith(b"\xff\x4f")
     kept, end = [], 0
     for marker, start, stop in _segments(frame):
-        blocks = (
-            marker == _J2K_COMMENT
-            if j2k
-            else marker == _COMMENT or (0xE0 <= marker <= 0xEF and marker not in _KEPT_BLOCKS)
-        )
-        if blocks:
+        if marker == _J2K_COMMENT if j2k else marker in _DROPPED:
             kept.append(frame[end:start])
             end = stop
     return b"".join([*kept, frame[end:]])
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
-    """The header's marker segments as (marker, start, stop), up to the first coded data; none for other bytes."""
+    """The header's marker segments as (marker, start, stop), up to that of the first coded data; none for other bytes."""
     if not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
         return
     last = _J2K_TILE if frame[1] == 0x4F else _SCAN
@@ -74,8 +95,10 @@ def _segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xFF or marker in _BARE:
             position += 1 if marker == 0xFF else 2
             continue
+        stop = position + 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+        if stop > len(frame):
+            return
+        yield marker, position, stop
         if marker == last:
             return
-        stop = position + 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
-        yield marker, position, stop
         position = stop

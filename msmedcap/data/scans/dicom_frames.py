@@ -10,13 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.uid import UID
 
 from msmedcap.data.scans.dicom_tags import file_choices, modality_lut, number, rescale, value_of
 from msmedcap.data.scans.errors import ScanError
 from msmedcap.data.scans.limits import repair_values
 from msmedcap.data.scans.windows import Choice
 
+_PREFERRED = ("pylibjpeg", "pyjpegls", "pillow")
 _OVERLAY_POSITIONS = [(group, 0x0102) for group in range(0x6000, 0x6020, 2)]
 
 
@@ -26,6 +28,7 @@ class DicomFrames:
     def __init__(self, clean: Dataset, dataset: Dataset, count: int) -> None:
         """``clean`` is kept and decoded from; of ``dataset`` only numbers are copied. ``count`` is the number of frames."""
         self._clean, self.count = clean, count
+        self._plugin = _plugin(clean.file_meta.TransferSyntaxUID)
         self.colour = clean.SamplesPerPixel == 3 or clean.PhotometricInterpretation == "PALETTE COLOR"
         self._lut = modality_lut(dataset)
         enhanced = "PerFrameFunctionalGroupsSequence" in dataset
@@ -80,7 +83,7 @@ class DicomFrames:
 
     def _decode(self, frame: int) -> np.ndarray:
         try:
-            pixels = pixel_array(self._clean, index=frame)
+            pixels = pixel_array(self._clean, index=frame, decoding_plugin=self._plugin)
         except Exception:  # Each decoder has its own errors; their texts say nothing a reader can act on.
             where = f"Frame {frame} of this DICOM file" if self.count > 1 else "This DICOM picture"
             raise ScanError(
@@ -111,3 +114,12 @@ class DicomFrames:
         if bits <= 8:
             return stored.astype(np.uint8)
         return (stored.astype(np.float64) * (255 / (2.0**bits - 1)) + 0.5).astype(np.uint8)
+
+
+def _plugin(syntax: UID) -> str:
+    """The decoder to use for ``syntax``, "" for pydicom's own choice.
+
+    GDCM comes last: over a damaged frame it can end the whole program, where the others raise an error.
+    """
+    available = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
+    return next((plugin for plugin in _PREFERRED if plugin in available), "")

@@ -7,6 +7,7 @@ blocks, and checked against the header: length, size, and a decoder for the tran
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -19,8 +20,11 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    RLELossless,
 )
 
 from msmedcap.data.scans import codestreams
@@ -127,33 +131,39 @@ def _package(syntax: UID) -> str:
 
 
 def _copy_pixels(dataset: Dataset, clean: Dataset, count: int) -> None:
-    syntax = clean.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        extended = None
-        if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
-            extended = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-        encoded = list(generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=extended))[:count]
-        if len(encoded) < count or not all(encoded):
-            raise ScanError(_DAMAGED)
-        scrubbed = [codestreams.scrubbed(frame) for frame in encoded]
-        for frame in scrubbed:
-            # A frame may claim any size; what was checked is the header's.
-            if codestreams.size_of(frame) not in (None, (clean.Rows, clean.Columns)):
-                raise ScanError(
-                    "This DICOM file is damaged: its frames have another size than it says; export it again."
-                )
-        clean.PixelData = encapsulate(scrubbed, has_bot=sum(map(len, scrubbed)) < 1 << 31)
+    if clean.file_meta.TransferSyntaxUID.is_encapsulated:
+        frames = _encoded_frames(dataset, clean, count)
+        clean.PixelData = encapsulate(frames, has_bot=sum(map(len, frames)) < 1 << 31)
         clean["PixelData"].VR = "OB"
         clean["PixelData"].is_undefined_length = True
         return
     name = next(name for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in dataset)
-    bits = clean.Rows * clean.Columns * clean.SamplesPerPixel * clean.BitsAllocated
-    # Only 4:2:2 colours are stored in fewer bytes than their pixels say.
-    needed = (
-        count * bits * (2 if "422" in clean.PhotometricInterpretation else 3) // 24 if clean.SamplesPerPixel == 3 else 0
-    )
-    needed = needed or (count * bits + 7) // 8
+    bits = count * clean.Rows * clean.Columns * clean.SamplesPerPixel * clean.BitsAllocated
+    if "422" in clean.PhotometricInterpretation:
+        bits = bits * 2 // 3  # Two of three samples are stored.
+    needed = (bits + 7) // 8
     pixels = dataset[name].value
     if pixels is None or len(pixels) < needed:
         raise ScanError(_DAMAGED)
     clean.add_new(name, dataset[name].VR, pixels[: needed + needed % 2])
+
+
+def _encoded_frames(dataset: Dataset, clean: Dataset, count: int) -> list[bytes]:
+    """The encoded frames, cleared of text; what each says of its size must be what the checked header says."""
+    extended = None
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        extended = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    found = generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=extended)
+    frames = [codestreams.scrubbed(frame) for frame in islice(found, count)]
+    if len(frames) < count or not all(frames):
+        raise ScanError(_DAMAGED)
+    syntax = clean.file_meta.TransferSyntaxUID
+    for frame in frames if syntax != RLELossless else []:
+        # Some decoders end the whole program over a frame that contradicts its file.
+        header = codestreams.header_of(frame)
+        sound = syntax not in (JPEGLossless, JPEGLosslessSV1) or codestreams.is_sound_lossless(frame)
+        if header is None or header.bits > clean.BitsAllocated or not sound:
+            raise ScanError(_DAMAGED)
+        if header[:3] != (clean.Rows, clean.Columns, clean.SamplesPerPixel):
+            raise ScanError("This DICOM file is damaged: its frames have another size than it says; export it again.")
+    return frames

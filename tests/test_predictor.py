@@ -1,0 +1,287 @@
+"""The predictor at test size: one encoder pass per picture, maps in the picture's frame, visitors kept apart."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import msmedcap
+from msmedcap import checkpoints
+from msmedcap.config import UserError
+from msmedcap.data.scans import ScanError
+from msmedcap.data.views import ViewFrame, make_view
+from msmedcap.predictor import Predictor, load
+from msmedcap.systems import SYSTEMS
+from tests import sizes
+
+HEIGHT, WIDTH = 50, 80
+
+
+def png(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sizes.write_folder(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path) -> Predictor:
+    return load(str(folder), device="cpu")
+
+
+@pytest.fixture
+def predictor(shared: Predictor) -> Predictor:
+    return shared.fresh().set_scan(png())
+
+
+@pytest.fixture
+def passes(shared: Predictor) -> Iterator[Counter[str]]:
+    """How often each encoder ran, with the size it was shown."""
+    counts: Counter[str] = Counter()
+    frozen = shared._shared.frozen
+    hooks = [
+        frozen.encoder(name).register_forward_pre_hook(
+            lambda module, args, name=name: counts.update([f"{name} {args[0].shape[-1]}"])
+        )
+        for name in ("clip", "sam")
+    ]
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+def captioner(predictor: Predictor, name: str):  # type: ignore[no-untyped-def]
+    return predictor._shared.captioners[name]
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_three_systems_caption_as_each_does_by_itself(predictor: Predictor, preset: str) -> None:
+    captions = predictor.captions(preset=preset)
+    assert list(captions) == list(SYSTEMS) == list(predictor.systems)
+    assert {name: predictor.captions(systems=[name], preset=preset)[name] for name in SYSTEMS} == captions
+    assert len(set(captions.values())) > 1
+    decoding = predictor._shared.config.presets[preset]
+    for name in SYSTEMS:
+        views = {}
+        for spec in predictor._shared.config.views:
+            size = decoding.view_sizes.get(spec.name, spec.size)
+            views[spec.name] = make_view(predictor.picture, type(spec)(**{**spec.__dict__, "size": size}))[None]
+        model = captioner(predictor, name)
+        assert model.generate(model.encode(views), decoding) == [captions[name]]
+
+
+def test_seconds_are_told(predictor: Predictor) -> None:
+    predictor.captions()
+    assert set(predictor.seconds) == {"encode", "decode"} and all(s >= 0 for s in predictor.seconds.values())
+
+
+def test_the_stream_grows_into_the_captions(predictor: Predictor) -> None:
+    items = list(predictor.stream())
+    assert items[-1] == predictor.captions()
+    assert len(items) > 2
+    assert all(list(item) == list(SYSTEMS) for item in items)
+    assert sum(map(len, items[0].values())) < sum(map(len, items[-1].values()))
+
+
+def test_with_beams_the_stream_is_its_last_item(predictor: Predictor) -> None:
+    assert list(predictor.stream(preset="paper")) == [predictor.captions(preset="paper")]
+
+
+def test_each_encoder_runs_once_for_captions_and_maps(predictor: Predictor, passes: Counter[str]) -> None:
+    predictor.captions()
+    list(predictor.stream())
+    predictor.maps()
+    predictor.maps(system="BLIP2", point=(3, 4))
+    assert passes == {"clip 32": 1, "sam 64": 1}
+    predictor.captions(preset="paper")  # looks through CLIP at another size, through SAM at the same
+    predictor.captions(preset="paper", prompt="a photo of")
+    assert passes == {"clip 32": 1, "clip 48": 1, "sam 64": 1}
+    predictor.set_scan(png(1)).captions()
+    assert passes == {"clip 32": 2, "clip 48": 1, "sam 64": 2}
+
+
+def test_setting_a_scan_runs_no_encoder(predictor: Predictor, passes: Counter[str]) -> None:
+    predictor.set_scan(png(2))
+    assert not passes
+    predictor.captions(systems=["BLIP2"])
+    assert passes == {"clip 32": 1}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_maps_are_of_the_pictures_size(predictor: Predictor, system: str) -> None:
+    maps = predictor.maps(system=system, point=(10.0, 20.0))
+    assert [m.kind for m in maps[:3]] == ["sam_pca", "sam_norm", "sam_similarity"]
+    branches = captioner(predictor, system).named_branches()
+    wanted = [(name, layer) for name, branch in branches for layer in branch.qformer.cross_layers]
+    assert [(m.branch, m.layer) for m in maps[3:]] == wanted
+    for found in maps:
+        assert found.values.shape[:2] == (HEIGHT, WIDTH) and np.isfinite(found.values).all()
+        assert found.image().dtype == np.uint8 and found.image().shape[:2] == (HEIGHT, WIDTH)
+    assert "sam_similarity" not in {m.kind for m in predictor.maps(system=system)}
+
+
+def test_attention_maps_are_the_captioners_attention(predictor: Predictor) -> None:
+    branch = captioner(predictor, "SAM-BLIP2").branches["sam"]
+    spec = predictor._shared.config.view("sam")
+    with torch.no_grad():
+        tokens = branch.encode(make_view(predictor.picture, spec)[None])
+        weights = branch.attention(tokens).weights[0].mean((0, 1, 2))
+    wanted = ViewFrame(spec, HEIGHT, WIDTH).heatmap_to_picture((weights / weights.mean()).view(8, 8).numpy())
+    found = next(m for m in predictor.maps(system="SAM-BLIP2") if m.kind == "attention")
+    np.testing.assert_allclose(found.values, wanted, atol=1e-4)
+
+
+def test_drawing_maps_changes_no_caption(predictor: Predictor) -> None:
+    before = predictor.captions()
+    predictor.maps()
+    predictor._features.clear()
+    assert predictor.captions() == before
+
+
+class Broken(RuntimeError):
+    """What a part raises in these tests."""
+
+
+def breaking(*args: object, **options: object) -> None:
+    raise Broken("out of order")
+
+
+def test_a_system_that_cannot_read_leaves_the_others(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predictor.captions()
+    monkeypatch.setattr(captioner(predictor, "BLIP2").branches["clip"], "read", breaking)
+    assert predictor.captions() == {k: v for k, v in whole.items() if k != "BLIP2"}
+    assert [w for w in predictor.warnings if "BLIP2 could not caption" in w and "MSMedCap" not in w]
+    assert list(predictor.stream())[-1] == {k: v for k, v in whole.items() if k != "BLIP2"}
+    monkeypatch.undo()
+    assert predictor.captions() == whole
+    assert not [w for w in predictor.warnings if "could not caption" in w]
+
+
+def test_an_encoder_that_fails_leaves_the_systems_without_it(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor._shared.frozen.sam, "forward", breaking)
+    assert list(predictor.captions()) == ["BLIP2"]
+    assert [w.split()[0] for w in predictor.warnings if "could not caption" in w] == ["MSMedCap", "SAM-BLIP2"]
+
+
+def test_features_that_are_no_numbers_are_a_failure(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    branch = captioner(predictor, "SAM-BLIP2").branches["sam"]
+    monkeypatch.setattr(branch, "read", lambda tokens: torch.full((1, 4, 32), float("nan")))
+    assert list(predictor.captions()) == ["MSMedCap", "BLIP2"]
+
+
+def test_a_batch_that_fails_is_decoded_one_by_one(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, opt = predictor.captions(), predictor._shared.frozen.opt
+    generate, sizes_seen = opt.generate, []
+
+    def fragile(prefixes, decoding, *, on_tokens=None):  # type: ignore[no-untyped-def]
+        sizes_seen.append(len(prefixes))
+        if len(prefixes) > 1 or sizes_seen.count(1) == 2:
+            raise Broken("out of memory")
+        return generate(prefixes, decoding, on_tokens=on_tokens)
+
+    monkeypatch.setattr(opt, "generate", fragile)
+    assert predictor.captions() == {k: v for k, v in whole.items() if k != "BLIP2"}
+    assert sizes_seen == [3, 1, 1, 1]
+    assert [w for w in predictor.warnings if w.startswith("BLIP2 could not caption")]
+
+
+def test_no_system_left_is_one_sentence(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("clip", "sam"):
+        monkeypatch.setattr(predictor._shared.frozen.encoder(name), "forward", breaking)
+    for ask in (predictor.captions, lambda: list(predictor.stream())):
+        with pytest.raises(UserError, match="None of the systems could read this scan"):
+            ask()
+
+
+def test_an_empty_caption_is_told(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    opt = predictor._shared.frozen.opt
+    monkeypatch.setattr(opt, "generate", lambda prefixes, decoding, on_tokens=None: ["A mass.", "", "Cyst."])
+    assert predictor.captions()["BLIP2"] == ""
+    assert [w for w in predictor.warnings if w.startswith("BLIP2 said nothing")]
+
+
+def test_visitors_never_mix(shared: Predictor) -> None:
+    one, other = shared.fresh().set_scan(png(1)), shared.fresh()
+    assert other.scan is None and other.picture is None and other.systems == one.systems
+    first = one.captions()
+    other.set_scan(png(2, 64, 30))
+    second = other.captions()
+    assert one.captions() == first and other.captions() == second
+    assert one.maps()[0].values.shape[:2] == (HEIGHT, WIDTH) and other.maps()[0].values.shape[:2] == (64, 30)
+    assert one._shared is other._shared is shared._shared
+    assert one.warnings is not other.warnings
+
+
+def test_a_scan_that_cannot_be_set_keeps_the_one_before(predictor: Predictor) -> None:
+    captions, picture, window = predictor.captions(), predictor.picture, predictor.window
+    bad = ((b"no picture", {}), (png(3), {"window": "no such window"}), (png(3), {"frame": 7}))
+    for source, options in bad:
+        with pytest.raises(ScanError):
+            predictor.set_scan(source, **options)  # type: ignore[arg-type]
+        assert predictor.picture is picture and predictor.window == window and predictor.frame == 0
+        assert predictor.captions() == captions
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda p: p.captions(systems=["BLIP3"]), "no system 'BLIP3'; choose from MSMedCap, BLIP2, SAM-BLIP2"),
+        (lambda p: p.captions(preset="slow"), "no preset 'slow'; choose from fast, paper"),
+        (lambda p: p.maps(system="BLIP3"), "no system 'BLIP3'"),
+        (lambda p: p.maps(point=(WIDTH + 1, 2)), "point 81,2 lies outside the scan, which is 80 x 50 pixels"),
+        (lambda p: p.maps(point=(2, -1)), "lies outside the scan"),
+        (lambda p: p.maps(point=(float("nan"), 2)), "lies outside the scan"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(predictor: Predictor, ask, told: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=told):
+        ask(predictor)
+
+
+@pytest.mark.parametrize("ask", [Predictor.captions, Predictor.maps, lambda p: list(p.stream())])
+def test_without_a_scan_it_says_so(shared: Predictor, ask) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match="No scan is set"):
+        ask(shared.fresh())
+
+
+def test_a_system_without_weights_names_the_command(folder: Path) -> None:
+    predictor = load(str(folder), device="cpu").set_scan(png())
+    predictor._shared.captioners.pop("BLIP2")
+    predictor._shared.missing["BLIP2"] = "BLIP2 has no weights here; train them with: python -m msmedcap demo-weights."
+    assert predictor.systems == ("MSMedCap", "SAM-BLIP2") == tuple(predictor.captions())
+    with pytest.raises(UserError, match="demo-weights"):
+        predictor.captions(systems=["BLIP2"])
+
+
+def test_another_prompt_is_another_prefix(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    opt, prefixes = predictor._shared.frozen.opt, []
+    generate = opt.generate
+    monkeypatch.setattr(opt, "generate", lambda p, d, on_tokens=None: prefixes.append(p[0]) or generate(p, d, on_tokens=on_tokens))
+    predictor.captions(systems=["BLIP2"])
+    predictor.captions(systems=["BLIP2"], prompt="a photo of")
+    queries = predictor._shared.config.branches["clip"].qformer.queries
+    for prefix, prompt in zip(prefixes, ("The scan shows:", "a photo of"), strict=True):
+        assert torch.equal(prefix[queries:], opt.embed(opt.prompt_ids(prompt)))
+    assert torch.equal(prefixes[0][:queries], prefixes[1][:queries])
+
+
+def test_load_by_name_and_device(folder: Path, tmp_path: Path) -> None:
+    assert msmedcap.load(str(folder), device="cpu").systems == tuple(SYSTEMS)
+    with pytest.raises(UserError, match=r"There are no models in .*nowhere"):
+        load(str(tmp_path / "nowhere"))
+    for device in ("cuda:99", "toaster"):
+        with pytest.raises(UserError, match=f"The device '{device}' is not available here; use --device cpu"):
+            load(str(folder), device=device)
+    assert checkpoints.folder_of(str(folder)) == folder
