@@ -36,8 +36,7 @@ _SEQUENCES = (
     ("PDW", "proton density"),
     ("Angiography/Venography", "angiographic"),
 )
-# What a caption's words say was found, most telling first; each pattern is searched in the image's own caption, then in the
-# case's title and diagnosis. Versioned with the code: the target captions of the demo weights are made with it.
+# What a caption's words say was found, most telling first; the target captions of the demo weights are made with it.
 _FINDINGS: tuple[tuple[str, str], ...] = (
     ("fracture", r"fractur"),
     ("dissection", r"\bdissection"),
@@ -156,14 +155,10 @@ def read_medpix(path: Path) -> dict[str, list[Case]]:
     """MedPix 2.0 (``{train,dev}/descriptions.jsonl``); ``val`` is a tenth of train's patients, ``dev`` the official split."""
     splits: dict[str, list[Case]] = {"train": [], "val": [], "dev": []}
     for folder in ("train", "dev"):
-        titles = {}
-        for line in _lines(path / folder / "cases.jsonl"):
-            case = json.loads(line)
-            titles[case["U_id"]] = " ".join(filter(None, (case["Case"].get("Title"), case["Case"].get("Case Diagnosis"))))
         for line in _lines(path / folder / "descriptions.jsonl"):
             row = json.loads(line)
             image = path / folder / "images" / f"{row['image']}.jpg"
-            facts, text = _medpix_facts(row, titles.get(row["U_id"], ""))
+            facts, text = _medpix_facts(row)
             split = split_of(row["U_id"], {"val": 0.1, "train": 0.9}) if folder == "train" else "dev"
             splits[split].append(
                 Case(row["image"], image, facts, plain_caption(facts), row["U_id"], "medpix", text)
@@ -171,7 +166,7 @@ def read_medpix(path: Path) -> dict[str, list[Case]]:
     return splits
 
 
-def _medpix_facts(row: dict, title: str) -> tuple[dict[str, str], str]:
+def _medpix_facts(row: dict) -> tuple[dict[str, str], str]:
     description = row["Description"]
     caption = description.get("Caption") or ""
     kind = description.get("Modality") or ""
@@ -182,7 +177,8 @@ def _medpix_facts(row: dict, title: str) -> tuple[dict[str, str], str]:
     facts["part"] = _PARTS.get(row.get("Location Category") or "", "")
     if facts["part"] == "musculoskeletal system" and row.get("Location") == "Spine":
         facts["part"] = "spine"
-    facts["finding"] = find_finding(caption) or find_finding(title)
+    # The case's title would name a mass for every slice of the patient, also for those that do not show it.
+    facts["finding"] = find_finding(caption)
     facts["side"] = find_side(caption) if facts["finding"] else ""
     return {k: v for k, v in facts.items() if v}, caption
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 _TITLES = {
     "sam_pca": "SAM features (three main components as colours)",
-    "sam_norm": "SAM features (strength)",
+    "sam_norm": "SAM features (strength, measured from the scan's mean)",
     "sam_similarity": "SAM features (likeness to the chosen point)",
 }
 

@@ -37,8 +37,11 @@ def pca_map(features: Tensor, frame: ViewFrame) -> Map:
 
 
 def norm_map(features: Tensor, frame: ViewFrame) -> Map:
-    """The length of every place's feature vector."""
-    values = frame.heatmap_to_picture(features.norm(dim=0).numpy())
+    """The channel norm of every place's features, measured from the scan's mean feature: how far it stands out.
+
+    Measured from zero all places would be alike: SAM's neck ends in a layer norm, which gives every vector the same length.
+    """
+    values = frame.heatmap_to_picture(_centred(features, frame).norm(dim=0).numpy())
     return Map("sam_norm", "sam", None, None, (float(values.min()), float(values.max())), values)
 
 
@@ -46,12 +49,17 @@ def similarity_map(features: Tensor, frame: ViewFrame, point: tuple[float, float
     """The cosine of every place's features with those at ``point`` (x, y in the picture's pixels), in [-1, 1]."""
     x, y = frame.points_to_view([point])[0] / frame.size * 2 - 1
     place = torch.tensor([[[[x, y]]]], dtype=features.dtype)
-    # Features are centred first: without it all places of one scan look alike (cosines above 0.9).
-    rows, columns = _on_picture(features, frame)
-    centred = features - features[:, :rows, :columns].mean((1, 2), keepdim=True)
+    # Centred, or all places of one scan would look alike (cosines above 0.9).
+    centred = _centred(features, frame)
     here = F.grid_sample(centred[None], place, align_corners=False, padding_mode="border")[0, :, 0, 0]
     cosine = F.cosine_similarity(centred, here[:, None, None], dim=0)
     return Map("sam_similarity", "sam", None, None, (-1.0, 1.0), frame.heatmap_to_picture(cosine.numpy()))
+
+
+def _centred(features: Tensor, frame: ViewFrame) -> Tensor:
+    """The features less their mean over the picture (padding not counted)."""
+    rows, columns = _on_picture(features, frame)
+    return features - features[:, :rows, :columns].mean((1, 2), keepdim=True)
 
 
 def _on_picture(features: Tensor, frame: ViewFrame) -> tuple[int, int]:

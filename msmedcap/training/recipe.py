@@ -60,7 +60,7 @@ class Recipe:
     promptable: LoopConfig = LoopConfig(steps=350, lr=5e-4, warmup=50, ema=0.99, save_every=100)
     promptable_batch: int = 16
     draws: int = 3
-    alignment: LoopConfig = LoopConfig(steps=400, lr=5e-4, warmup=50, ema=0.995, save_every=300)
+    alignment: LoopConfig = LoopConfig(steps=450, lr=5e-4, warmup=50, ema=0.995, save_every=300)
     captioning: LoopConfig = LoopConfig(steps=600, lr=5e-4, warmup=50, ema=0.995, save_every=300)
     batch: int = 48
     # A little weaker than while the encoders trained: the frozen features of far-off views teach the Q-Formers little.

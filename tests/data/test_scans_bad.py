@@ -173,6 +173,21 @@ def test_a_frame_of_another_size_than_its_header_says_is_refused() -> None:
     assert "another size" in refused(buffer.getvalue())
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(17, 1), (37, 0), (38, 0xC5), (19, 0xC0), (-1, 0)],
+    ids=["Adobe transform", "no table", "another marker", "not lossless", "no end"],
+)
+def test_a_lossless_frame_that_would_end_the_program_never_reaches_its_decoder(place: int, value: int) -> None:
+    dataset = dcmread(str(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False)))
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)).rstrip(b"\0"))
+    frame[place] = value
+    dataset.PixelData = encapsulate([bytes(frame)])
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    assert "damaged or cut short" in refused(buffer.getvalue())
+
+
 def test_a_deflated_bomb_is_refused_while_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = dcmread(dicom(tmp_path, np.tile(NOISE, (8, 8))))
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

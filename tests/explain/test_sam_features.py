@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,16 @@ def test_a_bright_square_comes_back_at_its_place(height: int, width: int) -> Non
     wanted = np.zeros((height, width), bool)
     wanted[place] = True
     assert (bright & wanted).sum() / (bright | wanted).sum() > 0.75
-    assert low == pytest.approx(0.1 * 5**0.5, abs=1e-5) and high == pytest.approx(30**0.5, rel=0.05)
+    # Measured from the mean of the picture's tokens, four of which are the square: how far it and the rest stand off it.
+    apart = float((features[:, 1, 2] - features[:, 0, 0]).norm())
+    share = 4 / (math.ceil(8 * frame.height / 64) * math.ceil(8 * frame.width / 64))
+    assert low == pytest.approx(share * apart, rel=1e-3) and high == pytest.approx((1 - share) * apart, rel=0.05)
+
+
+def test_strength_does_not_see_what_all_places_share() -> None:
+    features, frame, _ = bright_square(64, 64)
+    shifted = features + torch.randn(5, 1, 1, generator=torch.Generator().manual_seed(0))
+    assert np.allclose(norm_map(features, frame).values, norm_map(shifted, frame).values, atol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)

@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 _FILES = (
     ("CT of the spine, real", "CT_small.dcm"),
     ("MR of the abdomen, real", "examples_overlay.dcm"),
-    ("Cardiac ultrasound, real, 30 frames", "examples_ybr_color.dcm"),
+    ("Ultrasound of the heart, real", "examples_ybr_color.dcm"),
 )
 
 
