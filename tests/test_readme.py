@@ -74,7 +74,7 @@ class _Stub:
 def test_documented_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(msmedcap.load)
     monkeypatch.setattr(msmedcap, "load", lambda models: _Stub(), raising=False)
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", TEXT, re.S) if "import msmedcap" in b)
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == ["{'MSMedCap': 'A scan.'}", "A map (2, 3)"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +114,11 @@ def test_visitors_at_once_wait_for_the_models_and_get_their_own_answers(page, tm
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         pairs = list(pool.map(ask, [40, 90, 140, 250]))
     assert all(got == expected for got, expected in pairs) and len({got for got, _ in pairs}) == 4
+
+
+def test_the_readmes_client_runs(page, ct_file, capsys):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "gradio_client" in b)
+    found: dict = {}
+    exec(block.replace("http://127.0.0.1:7860", page.url).replace('"scan.dcm"', repr(str(ct_file))), found)
+    assert "'captions'" in capsys.readouterr().out and len(found["maps"]) == len(found["files"]) > 0
