@@ -124,14 +124,6 @@ def score_rows(rows: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]
     return scores
 
 
-def score_split(
-    predictor: Captioner, cases: Sequence[CaseLike], *, file: Path, made_with: Mapping[str, Any], systems: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Caption ``cases`` (resuming ``file``) and return each system's scores."""
-    rows = list(caption_cases(predictor, cases, file=file, made_with=made_with))
-    return {system: score_rows(rows, system) for system in systems}
-
-
 def table(records: Sequence[Mapping[str, Any]], heading: str) -> str:
     """A Markdown table of records ``{data, split, system, **score_rows}``, with what the reader must know under it."""
     lines = [

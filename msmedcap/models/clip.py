@@ -44,11 +44,6 @@ class ClipEncoder(nn.Module):
         resized = view.shape[-1] != self.config.image_size
         return self.vision(view, interpolate_pos_encoding=resized).last_hidden_state
 
-    def grid(self, tokens: Tensor) -> tuple[int, int]:
-        """Rows and columns of the token grid (CLS not counted)."""
-        side = int(round((tokens.shape[1] - 1) ** 0.5))
-        return side, side
-
     def places(self, per_token: Tensor) -> Tensor:
         """Values per token ``[...,N]`` as a map ``[...,h,w]`` over the whole view; the CLS token has no place and is dropped."""
         side = int(round((per_token.shape[-1] - 1) ** 0.5))

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM
+from transformers import logging as transformers_logging
 from transformers.generation import BaseStreamer, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from msmedcap.config import Decoding, UserError
@@ -135,6 +136,7 @@ def load_opt(source: str | Path, *, dtype: torch.dtype, device: torch.device, lo
         options |= {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():  # transformers would assume OPT-125m
         raise UserError(f"The language model {source} has no config.json; copy or download it again.")
+    transformers_logging.disable_progress_bar()  # one file a second is no progress to watch; the commands show their own
     try:
         model, report = OPTForCausalLM.from_pretrained(str(source), output_loading_info=True, **options)
         tokenizer = load_tokenizer(source)

@@ -55,10 +55,13 @@ CAPTIONS = {
 }
 
 
+def scored(said: Said, cases: list[Case], file: Path) -> dict:
+    rows = list(fact_table.caption_cases(said, cases, file=file, made_with=MADE_WITH))
+    return fact_table.score_rows(rows, "MSMedCap")
+
+
 def test_scores_are_what_can_be_counted_by_hand(tmp_path: Path) -> None:
-    scores = fact_table.score_split(
-        Said(CAPTIONS), CASES, file=tmp_path / "x.jsonl", made_with=MADE_WITH, systems=["MSMedCap"]
-    )["MSMedCap"]
+    scores = scored(Said(CAPTIONS), CASES, tmp_path / "x.jsonl")
     assert (scores["n"], scores["groups"], scores["unreadable"]) == (4, 3, 0)
     assert scores["modality"]["value"] == 1.0
     assert (scores["plane"]["n"], scores["plane"]["balanced"]) == (2, 0.5)
@@ -101,16 +104,16 @@ def test_the_digest_tells_weights_apart(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_read_counts_as_wrong(tmp_path: Path) -> None:
     said = Said({k: v for k, v in CAPTIONS.items() if k != "a.png"})
-    scores = fact_table.score_split(said, CASES, file=tmp_path / "x.jsonl", made_with=MADE_WITH, systems=["MSMedCap"])
-    assert scores["MSMedCap"]["unreadable"] == 1
-    assert scores["MSMedCap"]["modality"]["value"] == 0.75
-    record = {"data": "few", "split": "dev", "system": "MSMedCap", **scores["MSMedCap"]}
+    scores = scored(said, CASES, tmp_path / "x.jsonl")
+    assert scores["unreadable"] == 1
+    assert scores["modality"]["value"] == 0.75
+    record = {"data": "few", "split": "dev", "system": "MSMedCap", **scores}
     assert "Not read, and counted as wrong: 1 of few dev." in fact_table.table([record], "Facts")
 
 
 def test_table_has_a_row_per_record_and_says_what_was_counted(tmp_path: Path) -> None:
-    scores = fact_table.score_split(Said(CAPTIONS), CASES[:2], file=tmp_path / "x", made_with={}, systems=["MSMedCap"])
-    text = fact_table.table([{"data": "few", "split": "dev", "system": "MSMedCap", **scores["MSMedCap"]}], "Facts")
+    scores = scored(Said(CAPTIONS), CASES[:2], tmp_path / "x.jsonl")
+    text = fact_table.table([{"data": "few", "split": "dev", "system": "MSMedCap", **scores}], "Facts")
     row = next(line for line in text.splitlines() if line.startswith("| few"))
     assert "1.00 [.34, 1.00]" in row
     assert row.count("|") == len(fact_table.COLUMNS) + 1

@@ -15,7 +15,7 @@ from msmedcap.data.scans import Window
 
 FINDINGS = ("no findings", "nodule", "consolidation", "effusion")
 AIR, LUNG, FAT, WATER, MUSCLE, BONE = -1000.0, -840.0, -100.0, 8.0, 55.0, 420.0
-LUNG_WINDOW, MEDIASTINUM, SOFT_TISSUE, BONES = Window(1500, -600), Window(500, 50), Window(400, 40), Window(2500, 480)
+LUNG_WINDOW, MEDIASTINUM, SOFT_TISSUE = Window(1500, -600), Window(500, 50), Window(400, 40)
 
 
 def make(rng: np.random.Generator, size: int, *, modality: str, plane: str, finding: str) -> Phantom:
