@@ -136,8 +136,12 @@ class _Page:
         try:
             session.open(read())
         except Exception as error:
-            session.close()
-            return {on.file: None, **on.nothing(), **on.say(sentence(error, "opening the file"), error=True)}
+            session.waiting = False
+            said = sentence(error, "opening the file")
+            if session.scan is not None:
+                said += " The scan before it is still open."
+            return {on.file: None, **on.say(said, error=True)}
+        session.waiting = True
         return {
             on.file: None,
             **on.view(session, waiting="Drawing the maps…", busy=True),
@@ -166,10 +170,13 @@ class _Page:
         on, session = self._screen, self._session(request)
         if session.scan is None:
             return on.say(_FORGOTTEN, error=True)
+        session.waiting = True
         return {**on.captions(session, busy=True), **on.say("Drawing the maps…")}
 
     def _draw(self, system: str, colours: str, request: gr.Request) -> Updates:
         session = self._session(request)
+        if not session.waiting:  # the file was refused: its sentence stays, and so does all that was on the page
+            return {self._screen.status: gr.skip()}
         return self._maps(system, session.point, colours, session, "Writing the captions…")
 
     def _redraw(self, system: str, colours: str, request: gr.Request) -> Updates:
@@ -205,9 +212,10 @@ class _Page:
 
     def _caption(self, preset: str, prompt: str, request: gr.Request) -> Iterator[Updates]:
         on, session = self._screen, self._session(request)
-        if session.scan is None:
+        if session.scan is None or not session.waiting:
             yield {on.status: gr.skip()}
             return
+        session.waiting = False
         yield on.captions(session, busy=True)
         for _ in session.captions(preset=preset, prompt=prompt or None):
             yield on.captions(session)

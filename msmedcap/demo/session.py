@@ -66,6 +66,7 @@ class Session:
         self.maps: list[Map] = []
         self.point: Point | None = None
         self.reading: Reading | None = None
+        self.waiting = False  # whether the open view still waits for its maps and captions
         self._chosen: tuple[str, str | None, int | None] = _FIRST_MAP
 
     @property
@@ -86,12 +87,12 @@ class Session:
     def open(self, source: bytes | Scan, *, window: str | None = None, frame: int = 0) -> None:
         """Show a new scan, or another view of the one that is open (pass ``session.scan``); forgets the maps before.
 
-        Raises ``ScanError`` where ``source`` is no scan we can show; a new file that fails leaves nothing open.
+        Raises ``ScanError`` where ``source`` is no scan we can show; what was open before stays as it was.
         """
-        if isinstance(source, bytes):
-            self.close()
         predictor = self._models.fresh()
         predictor.set_scan(source, window=window, frame=frame, allow_burned_in=self._allow_burned_in)
+        if isinstance(source, bytes):
+            self.close()
         self.maps, self.point, self.predictor = [], None, predictor
         if self.reading is not None and not self.reading.done:
             self.reading = None  # half a caption of the view before

@@ -165,6 +165,20 @@ def test_a_bad_file_is_said_and_the_next_one_works(visit, ct_file, tmp_path):
     assert len(wait_for_captions(page)) == 3
 
 
+def test_a_bad_file_takes_nothing_off_the_page(visit, ct_file, tmp_path):
+    bad = tmp_path / "letter.dcm"
+    bad.write_bytes(b"%PDF-1.7 dear doctor")
+    page = visit()
+    drop(page, ct_file)
+    captions = wait_for_captions(page)
+    drop(page, bad)
+    page.wait_for_selector(".mm-status.mm-error")
+    page.wait_for_timeout(1500)  # long enough for maps and captions of nothing to overwrite it
+    assert "still open" in page.locator(".mm-status.mm-error").inner_text()
+    assert wait_for_captions(page) == captions
+    assert page.locator("#mm-scan .mm-base").count() == 1 and page.locator("#mm-map .mm-base").count() == 1
+
+
 def test_two_visitors_never_mix(visit, ct_file, png_file):
     one, two = visit(), visit()
     drop(one, ct_file)
