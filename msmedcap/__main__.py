@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     _scan_flags(explain)
 
     demo = _command(choices, "demo-weights", commands.run_demo_weights, "rebuild the shipped weights (resumable)")
-    demo.add_argument("--data", type=Path, metavar="DIR", help="a folder of data sets (default: made phantoms alone)")
+    beside = "a folder of data sets (default: ../shared/data beside the checkout, else made phantoms alone)"
+    demo.add_argument("--data", type=Path, metavar="DIR", help=beside)
     demo.add_argument("--out", type=Path, default=Path("checkpoints/demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--work", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: %(default)s")
 

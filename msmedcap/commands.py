@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
 DONE, SKIPPED, FAILED = 0, 1, 2
+DATA_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,14 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
 
 
 def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
-    """Train the demo weights."""
+    """Train the demo weights, on the data folder named, else the one beside the checkout, else on phantoms alone."""
     if args.data is not None and not args.data.is_dir():
-        raise UserError(f"The data folder {args.data} does not exist; without --data phantoms alone are used.")
+        raise UserError(f"The data folder {args.data} does not exist; name one that holds medpix, cxr_labels and so on.")
     from msmedcap.training import recipe
 
-    recipe.build(args.data, args.out, args.work)
+    data = args.data or (DATA_BESIDE if DATA_BESIDE.is_dir() else None)
+    out.note(f"Training on {data or 'made scans alone'}.")
+    recipe.build(data, args.out, args.work)
     out.result(f"The weights are in {args.out}.", {"out": str(args.out)})
     return DONE
 

@@ -319,3 +319,19 @@ def test_the_shipped_weights_caption_a_picture_and_nothing_else_is_said(tmp_path
     (row,) = _rows(done.stdout)
     assert set(row["captions"]) == set(SYSTEMS) and all(row["captions"].values())
     assert all(row["seconds"][key] > 0 for key in ("encode", "decode"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path, monkeypatch, capsys) -> None:
+    from msmedcap import commands
+    from msmedcap.training import recipe
+
+    beside = tmp_path / "shared" / "data"
+    if there:
+        beside.mkdir(parents=True)
+    asked: list[Path | None] = []
+    monkeypatch.setattr(commands, "DATA_BESIDE", beside)
+    monkeypatch.setattr(recipe, "build", lambda data, out, work: asked.append(data))
+    assert main(["demo-weights", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
+    assert asked == [beside if there else None]
+    assert (str(beside) if there else "made scans alone") in capsys.readouterr().err
