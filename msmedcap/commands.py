@@ -111,6 +111,8 @@ def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
     """Train the demo weights, on the data folder named, else the one beside the checkout, else on phantoms alone."""
     if args.data is not None and not args.data.is_dir():
         raise UserError(f"The data folder {args.data} does not exist; name one that holds medpix, cxr_labels and so on.")
+    if args.models != "demo" or args.device not in (None, "cpu") or args.load_8bit:
+        raise UserError("demo-weights makes the demo models on the CPU; leave out --models, --device and --load-8bit.")
     from msmedcap.training import recipe
 
     data = args.data or (DATA_BESIDE if DATA_BESIDE.is_dir() else None)

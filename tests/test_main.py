@@ -181,6 +181,7 @@ def test_a_missing_scan_among_many_is_reported_and_skipped(fake, scans, capsys) 
         (["explain", "{dir}/bug.png", "--out", "{dir}/maps"], "MSMEDCAP_DEBUG=1"),
         (["explain", "{dir}/a.png", "--out", "{dir}/a.png"], "a.png: File exists."),
         (["demo-weights", "--data", "{dir}/nowhere"], "nowhere does not exist"),
+        (["demo-weights", "--device", "cuda"], "on the CPU"),
         (["evaluate", "--data", "other={dir}", "--split", "dev", "--out", "{dir}/o"], "'other'"),
         (["evaluate", "--data", "medpix={dir}/no", "--split", "dev", "--out", "{dir}/o"], "does not exist"),
     ],

@@ -40,6 +40,8 @@ class LoopConfig:
     ema: float = 0.0
     save_every: int = 200
     seed: int = 0
+    # The demo recipe keeps pictures, caches and frozen parts in main memory, so it trains there also where there is a GPU.
+    cpu: bool = True
 
 
 class Task(Protocol):
@@ -53,7 +55,7 @@ def fit(task: nn.Module, batch_of: Callable[[int], Any], config: LoopConfig, fol
 
     ``batch_of(step)`` must give the same batch for the same step. Raises FloatingPointError when a loss is not a number.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=config.cpu)
     set_seed(config.seed)
     optimizer = torch.optim.AdamW(_groups(task, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config))
