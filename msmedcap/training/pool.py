@@ -49,10 +49,15 @@ class Pool:
     masks: Tensor
     mask_rows: Tensor
 
-    def rows(self, step: int, count: int, *, seed: int) -> Tensor:
-        """The pictures of step ``step``, drawn by weight: ``[count]``."""
+    def rows(self, step: int, count: int, *, seed: int, scans_only: bool = False) -> Tensor:
+        """The pictures of step ``step``, drawn by weight: ``[count]``; ``scans_only`` leaves the general scenes out."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        weights = self.weights
+        if scans_only:
+            scans = torch.zeros_like(weights)
+            scans[self.scans()] = 1
+            weights = weights * scans
+        return torch.multinomial(weights, count, replacement=True, generator=generator)
 
     def mask_draw(self, step: int, count: int, *, seed: int) -> Tensor:
         """The masks of step ``step``, uniformly drawn: ``[count]`` indices into ``masks``."""

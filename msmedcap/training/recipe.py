@@ -207,7 +207,8 @@ def captioning_stage(
 
     def train() -> None:
         def batch(step: int) -> tuple[dict[str, Tensor], list[str]]:
-            features, texts = cache.batch(pool.rows(step, recipe.batch, seed=4), seed=step)
+            # Section 2.3: the captioner is fine-tuned on medical pictures alone.
+            features, texts = cache.batch(pool.rows(step, recipe.batch, seed=4, scans_only=True), seed=step)
             return {view: branch.tokens(features[view]) for view, branch in captioner.named_branches()}, texts
 
         task = CaptioningTask(captioner, config.train_prompt)
