@@ -26,7 +26,8 @@ from msmedcap.models.branch import Branch
 from msmedcap.models.captioner import Captioner
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.models.frozen import freeze
-from msmedcap.models.opt import Opt, load_opt
+from msmedcap.models.opt import Opt
+from msmedcap.models.opt_loading import load_opt
 from msmedcap.models.sam import SamEncoder, SamPrompts
 
 log = logging.getLogger(__name__)

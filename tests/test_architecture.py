@@ -38,7 +38,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydicom": ("msmedcap.data.scans",),
     "segment_anything": ("msmedcap.models.sam", "msmedcap.models.segmenter"),
     "accelerate": ("msmedcap.training.loop",),
-    "bitsandbytes": ("msmedcap.models.opt",),
+    "bitsandbytes": ("msmedcap.models.opt_loading",),
     "transformers": ("msmedcap.models",),
     "matplotlib": ("msmedcap.demo.viewer", "msmedcap.evaluation"),
 }

@@ -28,7 +28,8 @@ from msmedcap.data.store import Augmentation, draw, random_masks, random_views
 from msmedcap.models.branch import Branch
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.models.frozen import freeze
-from msmedcap.models.opt import Opt, build_opt, load_opt
+from msmedcap.models.opt import Opt
+from msmedcap.models.opt_loading import build_opt, load_opt
 from msmedcap.models.sam import SamEncoder, SamPrompts
 from msmedcap.models.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from msmedcap.training.alignment import AlignmentTask

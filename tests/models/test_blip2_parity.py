@@ -16,7 +16,8 @@ from msmedcap.config import Decoding
 from msmedcap.models.captioner import Captioner
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.models.frozen import freeze
-from msmedcap.models.opt import Opt, build_opt
+from msmedcap.models.opt import Opt
+from msmedcap.models.opt_loading import build_opt
 from msmedcap.models.sam import SamEncoder, SamPrompts
 from tests import sizes
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msmedcap.config import Decoding, UserError
-from msmedcap.models.opt import Opt, load_opt
+from msmedcap.models.opt import Opt
+from msmedcap.models.opt_loading import load_opt
 from tests import sizes
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from msmedcap.checkpoints import Frozen, build_captioner
 from msmedcap.config import Decoding
 from msmedcap.models.branch import Branch
-from msmedcap.models.opt import Opt, build_opt
+from msmedcap.models.opt import Opt
+from msmedcap.models.opt_loading import build_opt
 from msmedcap.systems import SYSTEMS
 from msmedcap.training.alignment import AlignmentTask
 from msmedcap.training.captioning import CaptioningTask
