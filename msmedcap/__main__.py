@@ -1,4 +1,4 @@
-"""The command line: ``python -m msmedcap caption | explain | demo-weights | evaluate``.
+"""The command line: ``python -m msmedcap caption | explain | evaluate | convert | push | pull | demo-weights``.
 
 Comes in: file names and flags. Goes out: results on stdout (with ``--json`` one JSON object per line and nothing
 else); progress, warnings and errors on stderr. Exit status 0: all done; 1: some scans were skipped, each with a line
@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from msmedcap import commands
 from msmedcap.config import UserError, parse_point
-from msmedcap.systems import PRESETS, SYSTEMS, check_systems
+from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS, check_systems
 
 DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
 
@@ -54,6 +54,14 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--point", type=_point, metavar="X,Y", help="also SAM's similarity to this pixel")
     _scan_flags(explain)
 
+    _training(choices)
+    _model_folders(choices)
+    _data_sets(choices)
+    return top
+
+
+def _training(choices: Any) -> None:
+    """The commands that make weights and measure them."""
     demo = _command(choices, "demo-weights", commands.run_demo_weights, "rebuild the shipped weights (resumable)")
     beside = "a folder of data sets (default: ../shared/data beside the checkout, else made phantoms alone)"
     demo.add_argument("--data", type=Path, metavar="DIR", help=beside)
@@ -66,7 +74,41 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--split", required=True, metavar="SPLIT", help="such as dev or test")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="for captions, scores.json, scores.md")
-    return top
+
+
+def _model_folders(choices: Any) -> None:
+    """The commands that make, publish and fetch model folders."""
+    convert = _command(choices, "convert", commands.run_convert, "turn public checkpoints into a model folder")
+    convert.add_argument("kind", choices=("hub", "lavis", "sam"), help="BLIP-2 of the hub, a LAVIS .pth, SAM's weights")
+    convert.add_argument("source", metavar="SRC", help="a hub id such as Salesforce/blip2-opt-2.7b, a folder or a file")
+    into = "the model folder; call convert again with the same folder to add parts"
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help=into)
+    convert.add_argument("--sam-size", choices=tuple(SAM_SIZES), help="which SAM the weights belong to")
+
+    push = _command(choices, "push", commands.run_push, "publish a model folder on the hub (or copy it to a mirror)")
+    push.add_argument("folder", type=Path, metavar="DIR", help="a model folder")
+    push.add_argument("repo", metavar="REPO", help="user/name on the hub, or a folder")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+
+    pull = _command(choices, "pull", commands.run_pull, "fetch a model folder, checked by hash (resumable)")
+    pull.add_argument("repo", metavar="REPO", help="user/name[@revision] on the hub, or a folder")
+    pull.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder to make")
+
+
+def _data_sets(choices: Any) -> None:
+    """The commands that fetch and pack data sets."""
+    download = _command(choices, "download", commands.run_download, "fetch a public data set from its home (resumable)")
+    download.add_argument("dataset", nargs="?", metavar="DATASET", help="which one (without: list them)")
+    download.add_argument("--out", type=Path, metavar="DIR", help="the folder for the data (needed with DATASET)")
+    download.add_argument("--url", default="", metavar="LINK", help="the link you were sent, for a set to be requested")
+
+    shards = _command(choices, "shards", commands.run_shards, "write a data set as WebDataset shards (resumable)")
+    shards.add_argument("--data", type=_dataset, metavar="NAME=PATH", help="not needed with --check")
+    shards.add_argument("--split", default="train", metavar="SPLIT")
+    shards.add_argument("--out", type=Path, required=True, metavar="DIR")
+    shards.add_argument("--size", type=int, default=1000, metavar="N", help="samples per shard (default: %(default)s)")
+    shards.add_argument("--anonymous", action="store_true", help="numbers instead of ids and groups")
+    shards.add_argument("--check", action="store_true", help="check shards that are there against their hashes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,6 +149,7 @@ def _command(choices: Any, name: str, run: Callable[..., int], summary: str) -> 
     command.add_argument("--models", default="demo", metavar="demo|full|PATH", help="which weights (default: demo)")
     command.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
     command.add_argument("--load-8bit", action="store_true", help="load the language model in 8 bit")
+    command.add_argument("--offload", action="store_true", help="keep what does not fit on the device in main memory")
     command.add_argument("--json", action="store_true", help="one JSON object per line on stdout, nothing else")
     return command
 
@@ -148,6 +191,8 @@ def _dataset(text: str) -> tuple[str, Path]:
 def _quieten(debug: bool) -> None:
     """Keep the libraries off stderr; our own progress and warnings stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait for each other by spinning take ten times as long as soon as anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if debug else logging.ERROR, format="%(message)s")
     logging.getLogger("msmedcap").setLevel(logging.INFO)
     if not debug:

@@ -1,41 +1,50 @@
 """Model folders: what is written, what is read, and the strictness in between.
 
 A folder holds ``config.json`` (:class:`~msmedcap.config.ModelsConfig`), the frozen parts ``clip/``, ``sam/``, ``opt/`` and under
-``systems/NAME/`` only what was trained. Weights are 16-bit safetensors in shards below 9 MB. Loading is strict: every key is used
-and every weight is found, or the load fails and says which. No pickle is read.
+``systems/NAME/`` only what was trained. What we save is 16-bit safetensors in shards below 9 MB; what we read may be of any type
+and size. Loading is planned first (:mod:`msmedcap.memory`), goes tensor by tensor into modules that had no memory before, and is
+strict: every key is used and every weight is found, or the load fails and says which. No pickle is read. A folder may lack
+an encoder: the systems that need it are then missing, with the command that makes it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from msmedcap import config as configs
-from msmedcap.config import BranchConfig, ModelsConfig, UserError
+from msmedcap import memory
+from msmedcap.config import BranchConfig, ModelsConfig, SamConfig, UserError
 from msmedcap.models.branch import Branch
 from msmedcap.models.captioner import Captioner
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.models.frozen import freeze
 from msmedcap.models.opt import Opt
 from msmedcap.models.opt_loading import load_opt
+from msmedcap.models.packed import pack
 from msmedcap.models.sam import SamEncoder, SamPrompts
+from msmedcap.models.weights import INDEX, WEIGHTS, empty, load_into, read_weights
+from msmedcap.systems import SAM_SIZES
+
+__all__ = [
+    "INDEX", "ROOT", "SHARD", "WEIGHTS", "Frozen", "Models", "Spare", "SystemConfig", "build_captioner", "folder_of", "load",
+    "load_into", "load_system", "read_weights", "save_system", "save_weights",
+]
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 
 ROOT = Path(__file__).resolve().parent.parent / "checkpoints"
 SHARD = "8MB"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HUB_BLIP2 = "Salesforce/blip2-opt-2.7b"
 
 
 @dataclass(frozen=True)
@@ -46,29 +55,91 @@ class SystemConfig:
     branches: dict[str, BranchConfig]
 
 
-@dataclass(frozen=True)
 class Frozen:
-    """The parts all systems share: one encoder per view, SAM's prompt half, OPT."""
+    """The parts all systems share: one encoder per view, SAM's prompt half, OPT.
 
-    clip: ClipEncoder
-    sam: SamEncoder
-    prompts: SamPrompts
-    opt: Opt
+    A part that the folder lacks is None here; asking for it raises :class:`UserError` with the sentence in ``absent``.
+    """
+
+    def __init__(
+        self,
+        clip: ClipEncoder | None,
+        sam: SamEncoder | None,
+        prompts: SamPrompts | None,
+        opt: Opt,
+        absent: Mapping[str, str] | None = None,
+    ) -> None:
+        self._clip, self._sam, self._prompts = clip, sam, prompts
+        self.opt = opt
+        self.absent = dict(absent or {})
+
+    @property
+    def clip(self) -> ClipEncoder:
+        """The CLIP-style encoder."""
+        return self._there(self._clip, "clip")
+
+    @property
+    def sam(self) -> SamEncoder:
+        """SAM's image encoder."""
+        return self._there(self._sam, "sam")
+
+    @property
+    def prompts(self) -> SamPrompts:
+        """SAM's prompt encoder and mask decoder."""
+        return self._there(self._prompts, "sam_prompts")
+
+    def has(self, part: str) -> bool:
+        """Whether ``clip``, ``sam`` or ``sam_prompts`` is loaded."""
+        return {"clip": self._clip, "sam": self._sam, "sam_prompts": self._prompts}[part] is not None
 
     def encoder(self, name: str) -> ClipEncoder | SamEncoder:
         """The encoder of the branch or view ``name``."""
         return self.clip if name == "clip" else self.sam
 
+    def _there(self, part: M | None, name: str) -> M:
+        if part is None:
+            raise UserError(self.absent.get(name, f"These models have no {name}."))
+        return part
+
+
+class Spare:
+    """The unquantised OPT behind one in 8 bit, loaded when it is first asked for; safe to ask from several threads."""
+
+    def __init__(self, make: Callable[[], Opt | None]) -> None:
+        self._make: Callable[[], Opt | None] | None = make
+        self._opt: Opt | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Opt | None:
+        """The OPT; None where there is no room for it (tried once)."""
+        with self._lock:
+            if self._make:
+                self._opt, self._make = self._make(), None
+            return self._opt
+
 
 @dataclass(frozen=True)
 class Models:
-    """A loaded model folder; ``captioners`` holds the systems it has weights for, ``missing`` says why others are not there."""
+    """A loaded model folder; ``captioners`` holds the systems it has weights for, ``missing`` says why others are not there.
+
+    ``plan`` tells what lies where; ``spare`` is set where OPT is in 8 bit.
+    """
 
     config: ModelsConfig
     frozen: Frozen
     captioners: dict[str, Captioner]
     missing: dict[str, str]
     device: torch.device
+    plan: memory.Plan | None = None
+    spare: Spare | None = field(default=None, repr=False)
+
+    def fallback(self) -> Opt | None:
+        """The unquantised OPT to decode with when the one in 8 bit says nothing of use; loaded on the first call.
+
+        It may lie on another device than the rest: move prefixes to ``opt.model.device``. None where OPT is not in 8 bit, or where
+        neither the device nor the host has room.
+        """
+        return self.spare.get() if self.spare else None
 
 
 def folder_of(models: str) -> Path:
@@ -78,30 +149,48 @@ def folder_of(models: str) -> Path:
         mend = "Use --models demo, or name a model folder."
         if models == "demo":
             mend = "Make them with: python -m msmedcap demo-weights."
+        elif models == "full":
+            mend = f"Make them with: python -m msmedcap convert hub {HUB_BLIP2} --out checkpoints/full."
         raise UserError(f"There are no models in {models!r}: no config.json. {mend}")
     return folder
 
 
-def load(models: str, *, device: torch.device, load_8bit: bool = False) -> Models:
-    """Everything in a model folder, frozen parts once, in evaluation mode on ``device``."""
+def load(models: str, *, device: torch.device, load_8bit: bool = False, offload: bool = False) -> Models:
+    """Everything in a model folder, frozen parts once, in evaluation mode on ``device``.
+
+    ``load_8bit`` quantises OPT's layers; ``offload`` keeps those that do not fit on ``device`` in the host's memory or on the disk.
+    What goes where is planned, logged and, if it cannot fit, refused (:class:`UserError`) before a weight is read.
+    """
+    if load_8bit and offload:
+        raise UserError("An OPT in 8 bit cannot be offloaded; use one of --load-8bit and --offload.")
     folder = folder_of(models)
     config = configs.read(ModelsConfig, folder / "config.json")
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    local = folder / config.opt
-    opt = load_opt(local if local.is_dir() else config.opt, dtype=dtype, device=device, load_8bit=load_8bit)
+    source = _opt_source(models, folder, config)
+    absent = {part: _absent(models, part, config) for part in ("clip", "sam", "sam_prompts") if not (folder / part).is_dir()}
+    missing = _missing(models, folder, config, absent)
+    able = tuple(name for name in config.systems if name not in missing)
+    facts = memory.read_facts(folder, config, systems=able, opt=source)
+    plan = memory.plan(facts, memory.Choice(device, load_8bit=load_8bit, offload=offload))
+    # Nobody waits for a demo to fit; of the published size everybody wants to know.
+    log.log(logging.INFO if sum(plan.needs.values()) > memory.SMALL else logging.DEBUG, "%s\n%s", models, plan.table())
+    plan.check()
+
+    def part(name: str, build: Callable[[], M], dtype: torch.dtype) -> M | None:
+        return None if name in absent else freeze(load_into(empty(build), folder / name, device=device, dtype=dtype))
+
     frozen = Frozen(
-        clip=_frozen(ClipEncoder(config.clip), folder / "clip", device),
-        sam=_frozen(SamEncoder(config.sam), folder / "sam", device),
-        prompts=_frozen(SamPrompts(config.sam), folder / "sam_prompts", device),
-        opt=opt,
+        clip=part("clip", lambda: ClipEncoder(config.clip), plan.dtype),
+        sam=part("sam", lambda: SamEncoder(config.sam), plan.dtype),
+        # Its point embeddings are computed in fp32 whatever its weights are.
+        prompts=part("sam_prompts", lambda: SamPrompts(config.sam), torch.float32),
+        opt=load_opt(source, dtype=plan.dtype, device=device, load_8bit=load_8bit, device_map=plan.layout),
+        absent=absent,
     )
-    captioners, missing = {}, {}
-    for name in config.systems:
-        if not (folder / "systems" / name / "config.json").is_file():
-            missing[name] = f"{name} has no weights in {models!r}; train them with: python -m msmedcap demo-weights."
-            continue
-        captioners[name] = load_system(folder / "systems" / name, config, frozen).to(device).eval()
-    return Models(config, frozen, captioners, missing, device)
+    if device.type == "cpu" and plan.dtype == torch.bfloat16:  # at the demo's size and in fp32 there is nothing to gain
+        pack(frozen.opt.model)
+    captioners = {name: load_system(folder / "systems" / name, config, frozen, device=device).eval() for name in able}
+    spare = Spare(lambda: _unquantised(source, facts, device)) if load_8bit else None
+    return Models(config, frozen, captioners, missing, device, plan, spare)
 
 
 def build_captioner(branches: Mapping[str, BranchConfig], frozen: Frozen) -> Captioner:
@@ -110,14 +199,12 @@ def build_captioner(branches: Mapping[str, BranchConfig], frozen: Frozen) -> Cap
     return Captioner(parts, frozen.opt)
 
 
-def load_system(folder: Path, config: ModelsConfig, frozen: Frozen) -> Captioner:
-    """A system from its folder; its branches must be those ``config`` names for it, in that order."""
+def load_system(folder: Path, config: ModelsConfig, frozen: Frozen, *, device: torch.device | None = None) -> Captioner:
+    """A system from its folder, in fp32 on ``device``; its branches must be those ``config`` names for it, in that order."""
     own = configs.read(SystemConfig, folder / "config.json")
     if tuple(own.branches) != config.systems.get(own.name):
         raise UserError(f"{folder} holds {own.name} with branches {list(own.branches)}; config.json says {config.systems}.")
-    captioner = build_captioner(own.branches, frozen)
-    load_into(captioner, folder)
-    return captioner
+    return load_into(empty(lambda: build_captioner(own.branches, frozen)), folder, device=device)
 
 
 def save_system(captioner: Captioner, name: str, folder: Path) -> None:
@@ -134,29 +221,57 @@ def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
     save_torch_state_dict(half, folder, max_shard_size=SHARD)
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a weight folder, floats as float32; raises :class:`UserError` when a file is missing or damaged."""
-    index = folder / INDEX
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [WEIGHTS]
-        parts = [load_file(folder / name) for name in names]
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"The weights in {folder} cannot be read ({error}); copy the folder again.") from None
-    return {k: v.float() if v.is_floating_point() else v for part in parts for k, v in part.items()}
+def _unquantised(source: str | Path, facts: memory.Facts, device: torch.device) -> Opt | None:
+    """OPT as it is without quantising, on ``device`` or else the CPU; None where neither has room."""
+    for place in dict.fromkeys((device, torch.device("cpu"))):
+        dtype = memory.frozen_dtype(facts, place)
+        needs = memory.opt_bytes(facts.parts["opt"], dtype) + memory.working_bytes(facts, dtype, facts.preset)
+        if needs <= (free := memory.free_bytes(place)):
+            log.info("loading OPT without quantising: %s on %s, %s free", memory.size(needs), place, memory.size(free))
+            return load_opt(source, dtype=dtype, device=place)
+        log.warning("OPT without quantising needs %s on %s, %s are free", memory.size(needs), place, memory.size(free))
+    return None
 
 
-def load_into(module: nn.Module, folder: Path) -> None:
-    """Strictly load a weight folder into ``module``; raises :class:`UserError` naming every key that is missing or left over."""
-    state = read_weights(folder)
-    own = module.state_dict()
-    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    problems = {"lacks": own.keys() - state.keys(), "has unknown": state.keys() - own.keys(), "has wrong shapes for": wrong}
-    told = "; ".join(f"{what} {sorted(keys)}" for what, keys in problems.items() if keys)
-    if told:
-        raise UserError(f"The weights in {folder} do not fit this version: the file {told}.")
-    module.load_state_dict(state)
+def _opt_source(models: str, folder: Path, config: ModelsConfig) -> str | Path:
+    """The folder of OPT, or its hub id; :class:`UserError` where it is neither."""
+    local = folder / config.opt
+    if local.is_dir():
+        return local
+    if "/" not in config.opt:  # a hub id has an owner
+        raise UserError(_absent(models, config.opt, config))
+    return config.opt
 
 
-def _frozen(module: M, folder: Path, device: torch.device) -> M:
-    load_into(module, folder)
-    return freeze(module).to(device)
+def _missing(models: str, folder: Path, config: ModelsConfig, absent: Mapping[str, str]) -> dict[str, str]:
+    """Why systems cannot be loaded, and what makes them."""
+    missing = {}
+    for name, views in config.systems.items():
+        lacks = [config.branches[view].encoder for view in views if config.branches[view].encoder in absent]
+        if not (folder / "systems" / name / "config.json").is_file():
+            missing[name] = f"{name} has no weights in {models!r}; make them with: {_command(models, name, config)}."
+        elif lacks:
+            missing[name] = f"{name} cannot be used: {' '.join(absent[part] for part in lacks)}"
+    return missing
+
+
+def _absent(models: str, part: str, config: ModelsConfig) -> str:
+    return f"{models!r} lacks the folder {part}; make it with: {_command(models, part, config)}."
+
+
+def _command(models: str, what: str, config: ModelsConfig) -> str:
+    """The command that makes a part or a system: our own training at demo scale, a conversion at the published one."""
+    if config.clip.stem == "conv":
+        return "python -m msmedcap demo-weights"
+    out = "checkpoints/full" if models == "full" else models
+    if what in ("clip", config.opt, "BLIP2"):
+        return f"python -m msmedcap convert hub {HUB_BLIP2} --out {out}"
+    if what in ("sam", "sam_prompts"):
+        return f"python -m msmedcap convert sam facebook/sam-vit-{_sam_name(config.sam)} --out {out}"
+    return f"python -m msmedcap convert lavis CHECKPOINT.pth --sam-size {_sam_name(config.sam)[0]} --out {out}"
+
+
+def _sam_name(config: SamConfig) -> str:
+    """``base``, ``large`` or ``huge``: SAM's name of that size on the hub (``huge`` for a size of nobody's)."""
+    letter = next((letter for letter, known in SAM_SIZES.items() if known.hidden == config.hidden), "h")
+    return {"b": "base", "l": "large", "h": "huge"}[letter]

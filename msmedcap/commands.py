@@ -1,4 +1,4 @@
-"""What the commands do: ``caption``, ``explain``, ``demo-weights`` and ``evaluate``.
+"""What the commands do, one function for each.
 
 Comes in: the parsed arguments of :mod:`msmedcap.__main__`. Goes out: results through :class:`Output`, files where a
 command writes some, and the exit status: :data:`DONE`, :data:`SKIPPED` (some scans could not be read; each was
@@ -57,21 +57,30 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
     files, skipped = _find(args.scans)
     if not files:
         return FAILED
-    predictor = _load(args)
+    items = _load(args).caption_many(
+        (path for _, path in files),
+        systems=args.systems,
+        preset=args.preset,
+        prompt=args.prompt,
+        window=args.window,
+        frame=args.frame,
+        allow_burned_in=args.allow_burned_in,
+    )
     quiet = True if len(files) == 1 and args.preset == "fast" else None  # None: a bar where stderr is a terminal
     written = 0
-    for name, path in tqdm(files, desc="captions", unit="scan", disable=quiet, file=sys.stderr):
+    for item in tqdm(items, total=len(files), desc="captions", unit="scan", disable=quiet, file=sys.stderr):
+        name, captions = files[item.index][0], item.captions
         # What is refused on the first scan is an option; later it is that scan, and the others go on.
         with _skipping(name, also_refused=bool(written or skipped)) as outcome:
-            predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
-            captions = predictor.captions(systems=args.systems, preset=args.preset, prompt=args.prompt)
+            if item.error is not None:
+                raise item.error
             if not captions:
-                raise UserError(" ".join(predictor.warnings) or "No system captioned this scan.")
+                raise UserError(" ".join(item.warnings) or "No system captioned this scan.")
         if outcome:
             skipped += 1
             continue
-        notes = list(predictor.warnings)
-        seconds = {key: round(float(value), 4) for key, value in predictor.seconds.items()}
+        notes = list(item.warnings)
+        seconds = {key: round(float(value), 4) for key, value in item.seconds.items()}
         record = {"scan": name, "captions": captions, "seconds": seconds, "warnings": notes}
         width = max(map(len, captions))
         out.result("\n".join([name, *(f"  {system:<{width}}  {text}" for system, text in captions.items())]), record)
@@ -126,7 +135,7 @@ def run_evaluate(args: argparse.Namespace, out: Output) -> int:
     """Caption and score every data set named, and print the scores of each system on each."""
     from tqdm import tqdm
 
-    from msmedcap.data.captions import read_dataset
+    from msmedcap.data.sets import read_dataset
     from msmedcap.evaluation import fact_table
 
     cases = {name: read_dataset(name, path, args.split) for name, path in args.data}
@@ -153,6 +162,68 @@ def run_evaluate(args: argparse.Namespace, out: Output) -> int:
     (args.out / "scores.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     (args.out / "scores.md").write_text(table, encoding="utf-8")
     out.result(table, *document["scores"])
+    return DONE
+
+
+def run_convert(args: argparse.Namespace, out: Output) -> int:
+    """Convert public checkpoints and print what went where, a line for each group of weights."""
+    from msmedcap.convert import convert
+
+    ledger = convert(args.kind, args.source, args.out, sam_size=args.sam_size)
+    out.result(ledger.table(), *ledger.rows())
+    return DONE
+
+
+def run_push(args: argparse.Namespace, out: Output) -> int:
+    """Publish a model folder and print where it lies."""
+    from msmedcap import hub
+
+    where = hub.push(args.folder, args.repo, private=args.private)
+    out.result(where, {"pushed": where})
+    return DONE
+
+
+def run_pull(args: argparse.Namespace, out: Output) -> int:
+    """Fetch a model folder, every file checked by its hash."""
+    from msmedcap import hub
+
+    folder = hub.pull(args.repo, args.out)
+    out.result(f"The models are in {folder}; use them with: --models {folder}", {"pulled": str(folder)})
+    return DONE
+
+
+def run_download(args: argparse.Namespace, out: Output) -> int:
+    """Fetch a public data set from its home, or list those there are."""
+    from msmedcap.data.download import SOURCES, download
+
+    if not args.dataset:
+        for name, source in SOURCES.items():
+            told = {"name": name, "title": source.title, "home": source.home, "terms": source.terms, "by_hand": source.by_hand}
+            out.result(f"{name}: {source.title} ({source.terms}). {source.by_hand or source.home}", told)
+        return DONE
+    if args.out is None:
+        raise UserError("Name the folder for the data with --out DIR.")
+    folder = download(args.dataset, args.out, url=args.url)
+    out.result(f"The data are in {folder}.", {"dataset": args.dataset, "out": str(folder)})
+    return DONE
+
+
+def run_shards(args: argparse.Namespace, out: Output) -> int:
+    """Write a data set as WebDataset shards, or check shards against their hashes."""
+    from msmedcap.data.shards import check_shards, write_shards
+
+    if args.check:
+        if wrong := check_shards(args.out):
+            raise UserError(f"{' '.join(wrong)} Write the shards again: whole ones are kept.")
+        out.result(f"Every shard in {args.out} is as it was written.", {"checked": str(args.out)})
+        return DONE
+    if args.data is None:
+        raise UserError("Name the data set with --data NAME=PATH.")
+    name, path = args.data
+    from msmedcap.data.sets import read_dataset
+
+    write_shards(read_dataset(name, path, args.split), args.out, size=args.size, anonymous=args.anonymous)
+    out.result(f"The shards are in {args.out}.", {"dataset": name, "split": args.split, "out": str(args.out)})
     return DONE
 
 
@@ -186,7 +257,7 @@ def _find(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], int]:
 def _load(args: argparse.Namespace) -> Predictor:
     from msmedcap import predictor
 
-    return predictor.load(args.models, device=args.device, load_8bit=args.load_8bit)
+    return predictor.load(args.models, device=args.device, load_8bit=args.load_8bit, offload=args.offload)
 
 
 @contextlib.contextmanager

@@ -162,6 +162,43 @@ class ModelsConfig:
         raise UserError(f"This model folder has no view named {name!r}; its config.json lists {[v.name for v in self.views]}.")
 
 
+@dataclass(frozen=True)
+class LoopConfig:
+    """Length and pace of a training: AdamW; the learning rate warms up linearly, then falls as a cosine to ``min_lr``.
+
+    ``steps`` counts optimiser steps, each of ``accumulate`` micro batches. The course of the learning rate runs ``cycles``
+    times within ``steps`` (warm restarts); the last cycle takes what does not divide evenly. ``clip`` bounds the gradient's
+    norm; ``precision`` is ``"no"``, ``"bf16"`` or ``"fp16"``; ``ema`` is the decay of the averaged weights (0: none). Every
+    ``save_every`` steps the state is saved; the last ``keep`` states stay. ``patience``: stop where the loss has not fallen
+    over the first so many steps (0: never).
+    ``cpu`` trains in main memory also where there is a GPU: the demo recipe keeps pictures, caches and frozen parts there.
+    """
+
+    steps: int
+    lr: float
+    min_lr: float = 1e-5
+    warmup: int = 50
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    precision: str = "bf16"
+    ema: float = 0.0
+    save_every: int = 200
+    seed: int = 0
+    cpu: bool = True
+    cycles: int = 1
+    accumulate: int = 1
+    keep: int = 2
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, ("no", "bf16", "fp16"))
+        for name in ("steps", "save_every", "cycles", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.cycles > self.steps:
+            raise UserError(f"cycles is {self.cycles}; it must be at most steps ({self.steps}).")
+
+
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UserError(f"{name} is {value!r}; it must be one of {', '.join(known)}.")

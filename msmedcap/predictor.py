@@ -6,21 +6,20 @@ a picture, whichever systems and maps ask for it. A :class:`Predictor` is one vi
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from msmedcap import checkpoints
-from msmedcap.config import Decoding, UserError
-from msmedcap.data.scans import Scan, Window, open_scan
+from msmedcap import batch, captioning, checkpoints
+from msmedcap.captioning import Asked, Features, Reading
+from msmedcap.config import UserError
+from msmedcap.data.scans import Scan, Window
 from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain.attention import attention_maps
 from msmedcap.explain.maps import Map
@@ -28,20 +27,24 @@ from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens
 from msmedcap.models.sam import SamEncoder
-from msmedcap.systems import SYSTEMS
 
-log = logging.getLogger(__name__)
+NO_SCAN = "No scan is set; call set_scan first."
 
 
-def load(models: str = "demo", *, device: str | None = None, load_8bit: bool = False) -> Predictor:
-    """A predictor for ``demo``, ``full`` or a model folder; :class:`UserError` when there is none, or no such device."""
+def load(
+    models: str = "demo", *, device: str | None = None, load_8bit: bool = False, offload: bool = False
+) -> Predictor:
+    """A predictor for ``demo``, ``full`` or a model folder; ``load_8bit`` and ``offload`` as in :func:`.checkpoints.load`.
+
+    Raises :class:`UserError` when there are no such models, no such device, or the models do not fit on it.
+    """
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(chosen)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError):
         raise UserError(f"The device {chosen!r} is not available here; use --device cpu.") from None
-    return Predictor(checkpoints.load(models, device=place, load_8bit=load_8bit), models)
+    return Predictor(checkpoints.load(models, device=place, load_8bit=load_8bit, offload=offload), models)
 
 
 class Predictor:
@@ -56,12 +59,12 @@ class Predictor:
         self.frame = 0
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
-        self._features: dict[tuple[str, int], Tensor] = {}
+        self._features: Features | None = None
 
     @property
     def systems(self) -> tuple[str, ...]:
         """The systems there are weights for, in the order they are shown."""
-        return tuple(name for name in SYSTEMS if name in self._shared.captioners)
+        return captioning.systems_of(self._shared)
 
     def fresh(self) -> Predictor:
         """A predictor for another visitor: no scan yet, the same models."""
@@ -79,39 +82,36 @@ class Predictor:
 
         Raises ScanError and leaves the scan that was set before untouched. No encoder runs yet.
         """
-        scan = source if isinstance(source, Scan) else open_scan(source, allow_burned_in=allow_burned_in)
-        picture = scan.picture(window, frame)
-        self.window = scan.resolve_window(window, frame)[0]
-        self.scan, self.picture, self.frame = scan, picture, frame
-        self.warnings = list(scan.warnings)
-        self._features, self.seconds = {}, {}
+        found = captioning.look(source, window=window, frame=frame, allow_burned_in=allow_burned_in)
+        self.scan, self.picture, self.window, self.frame = found.scan, found.picture, found.window, found.frame
+        self.warnings, self.seconds = list(found.scan.warnings), {}
+        self._features = Features(self._shared, lambda spec: make_view(found.picture, spec)[None])
         return self
 
     def captions(
         self, *, systems: Sequence[str] | None = None, preset: str = "fast", prompt: str | None = None
     ) -> dict[str, str]:
         """What each system says of the scan, by name; a system that fails is left out and named in ``warnings``."""
-        names, decoding = self._choose(systems, preset, prompt)
-        prefixes, decoding = self._prefixes(names, decoding)
-        return self._decode(prefixes, decoding, None)
+        asked = captioning.ask(self._shared, systems=systems, preset=preset, prompt=prompt)
+        return self._write(asked, self._read(asked), None)
 
     def stream(
         self, *, systems: Sequence[str] | None = None, preset: str = "fast", prompt: str | None = None
     ) -> Iterator[dict[str, str]]:
         """As :meth:`captions`, growing: each item holds every system's text so far, the last is complete."""
-        names, decoding = self._choose(systems, preset, prompt)
-        prefixes, decoding = self._prefixes(names, decoding)
+        asked = captioning.ask(self._shared, systems=systems, preset=preset, prompt=prompt)
+        reading = self._read(asked)
         steps: queue.Queue[dict[str, str] | Exception | None] = queue.Queue()
         dropped = threading.Event()
 
         def on_tokens(texts: list[str]) -> None:
             if dropped.is_set():
                 raise InterruptedError("nobody reads these captions any more")
-            steps.put(dict(zip(prefixes, texts, strict=False)))
+            steps.put(dict(zip(reading.prefixes, texts, strict=True)))
 
         def decode() -> None:
             try:
-                steps.put(self._decode(prefixes, decoding, on_tokens))
+                steps.put(self._write(asked, reading, on_tokens))
             except Exception as error:  # handed to the caller's thread, which raises it
                 steps.put(error)
             steps.put(None)
@@ -128,17 +128,24 @@ class Predictor:
             dropped.set()
             thread.join()
 
+    def caption_many(self, sources: Iterable[batch.Source], **options: Any) -> Iterator[batch.BatchItem]:
+        """The captions of many scans, each as it would be by itself; the scan that is set here plays no part.
+
+        Options and errors as in :func:`msmedcap.batch.caption_many`.
+        """
+        return batch.caption_many(self._shared, sources, **options)
+
     def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[Map]:
         """SAM's feature maps and the raw Q-Former attention of ``system``'s branches, in the picture's frame.
 
         ``point`` (x, y in the picture's pixels) adds the likeness of every place to that point.
         """
-        (name,), _ = self._choose([system], "fast", None)
+        (name,) = captioning.ask(self._shared, systems=[system], preset="fast", prompt=None).names
         height, width = self._picture().shape[:2]
         if point is not None and not (0 <= point[0] <= width and 0 <= point[1] <= height):
             raise UserError(f"The point {point[0]:g},{point[1]:g} lies outside the scan, which is {width} x {height} pixels.")
         sam_frame = self._frame("sam")
-        features = self._encode("sam")[0].float().cpu()
+        features = self._encoded("sam")[0].float().cpu()
         maps = [pca_map(features, sam_frame), norm_map(features, sam_frame)]
         if point is not None:
             maps.append(similarity_map(features, sam_frame, point))
@@ -152,85 +159,34 @@ class Predictor:
         if isinstance(encoder, SamEncoder):
             if branch.config.tokens != "positions":
                 return []  # a channel has no place on the picture
-            grid = self._encode(view).shape[-2:]
+            grid = self._encoded(view).shape[-2:]
             places = lambda values: values.cpu().unflatten(-1, grid)  # noqa: E731
         else:
             places = lambda values: encoder.places(values.cpu())  # noqa: E731
-        attention = branch.attention(branch.tokens(self._encode(view)).float())
+        attention = branch.attention(captioning.tokens_of(branch, self._encoded(view)))
         return attention_maps(attention, branch=view, places=places, frame=self._frame(view))
 
-    def _choose(self, systems: Sequence[str] | None, preset: str, prompt: str | None) -> tuple[list[str], Decoding]:
-        presets = self._shared.config.presets
-        if preset not in presets:
-            raise UserError(f"There is no preset {preset!r}; choose from {', '.join(presets)}.")
-        names = list(systems or self.systems)
-        if not names:
-            raise UserError(" ".join(self._shared.missing.values()) or "These models hold no systems.")
-        for name in names:
-            if name not in self._shared.captioners:
-                unknown = f"There is no system {name!r}; choose from {', '.join(self.systems)}."
-                raise UserError(self._shared.missing.get(name, unknown))
-        decoding = presets[preset]
-        return names, decoding if prompt is None else dataclasses.replace(decoding, prompt=prompt)
-
-    @torch.inference_mode()
-    def _prefixes(self, names: Sequence[str], decoding: Decoding) -> tuple[dict[str, Tensor], Decoding]:
-        """Each system's prefix ``[L,D_llm]``; a system whose prefix fails is left out with a warning."""
+    def _read(self, asked: Asked) -> Reading:
+        features = self._encoded  # raises where no scan is set, before anything is timed
         self.warnings = list(self.scan.warnings) if self.scan else []
         start = time.perf_counter()
-        found: dict[str, Tensor] = {}
-        for name in names:
-            captioner = self._shared.captioners[name]
-            try:
-                features = {
-                    view: branch.tokens(self._encode(view, decoding.view_sizes.get(view))).float()
-                    for view, branch in captioner.named_branches()
-                }
-                prefix = captioner.prefix(features, decoding.prompt)[0]
-                if not bool(torch.isfinite(prefix).all()):
-                    raise FloatingPointError("its features are not finite numbers")
-                found[name] = prefix
-            except (RuntimeError, FloatingPointError) as error:
-                self._failed(name, error)
+        (reading,) = captioning.read(self._shared, asked, features)
         self.seconds = {"encode": round(time.perf_counter() - start, 3)}
-        if not found:
-            raise UserError("None of the systems could read this scan; see the log for the reasons.")
-        return found, decoding
+        return reading
 
-    def _decode(self, prefixes: dict[str, Tensor], decoding: Decoding, on_tokens: OnTokens | None) -> dict[str, str]:
+    def _write(self, asked: Asked, reading: Reading, on_tokens: OnTokens | None) -> dict[str, str]:
         start = time.perf_counter()
-        opt = self._shared.frozen.opt
-        try:
-            texts = dict(zip(prefixes, opt.generate(list(prefixes.values()), decoding, on_tokens=on_tokens), strict=True))
-        except RuntimeError as error:
-            log.warning("the batch failed (%s); decoding one system at a time", error)
-            texts = {}
-            for name, prefix in prefixes.items():
-                try:
-                    texts[name] = opt.generate([prefix], decoding)[0]
-                except RuntimeError as own:
-                    self._failed(name, own)
+        (captions,) = captioning.write(self._shared, asked, [reading], on_tokens=on_tokens)
         self.seconds["decode"] = round(time.perf_counter() - start, 3)
-        self.warnings += [f"{name} said nothing of this scan." for name, text in texts.items() if not text]
-        return texts
+        self.warnings += reading.warnings
+        return captions
 
-    def _failed(self, name: str, error: Exception) -> None:
-        log.warning("%s failed: %s", name, error)
-        self.warnings.append(f"{name} could not caption this scan; the other systems are not affected.")
-
-    @torch.inference_mode()
-    def _encode(self, view: str, size: int | None = None) -> Tensor:
-        """The encoder's output for the scan, computed once for each view size."""
-        spec = self._shared.config.view(view)
-        if size is not None and size != spec.size:
-            spec = dataclasses.replace(spec, size=size)
-        key = (view, spec.size)
-        if key not in self._features:
-            encoder = self._shared.frozen.encoder(view)
-            like = next(encoder.parameters())
-            pixels = make_view(self._picture(), spec)[None].to(like.device, like.dtype)
-            self._features[key] = encoder(pixels)
-        return self._features[key]
+    @property
+    def _encoded(self) -> Features:
+        """The encoders' outputs for the scan, each computed once for each size it is looked at."""
+        if self._features is None:
+            raise UserError(NO_SCAN)
+        return self._features
 
     def _frame(self, view: str) -> ViewFrame:
         height, width = self._picture().shape[:2]
@@ -238,5 +194,5 @@ class Predictor:
 
     def _picture(self) -> np.ndarray:
         if self.picture is None:
-            raise UserError("No scan is set; call set_scan first.")
+            raise UserError(NO_SCAN)
         return self.picture

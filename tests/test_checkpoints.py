@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,9 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from msmedcap import checkpoints
-from msmedcap.checkpoints import INDEX, WEIGHTS, load, load_into, read_weights, save_weights
-from msmedcap.config import Decoding, UserError
+from msmedcap import checkpoints, memory
+from msmedcap.checkpoints import INDEX, WEIGHTS, Frozen, load, load_into, read_weights, save_weights
+from msmedcap.config import Decoding, UserError, to_json
+from msmedcap.models import weights
+from msmedcap.models.clip import ClipEncoder
+from msmedcap.models.weights import owned_bytes
 from msmedcap.systems import SYSTEMS
 from tests import sizes
 
@@ -179,10 +183,147 @@ def test_a_damaged_index_is_one_sentence(tmp_path: Path) -> None:
             read_weights(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["clip", "sam", "sam_prompts", "opt"])
-def test_a_missing_part_is_one_sentence(folder: Path, part: str) -> None:
+def test_without_a_language_model_nothing_loads(folder: Path) -> None:
+    shutil.rmtree(folder / "opt")
+    refused(folder, "opt", "python -m msmedcap demo-weights")
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"), [("clip", ("SAM-BLIP2",)), ("sam", ("BLIP2",)), ("sam_prompts", tuple(SYSTEMS))]
+)
+def test_a_missing_part_takes_only_what_needs_it(folder: Path, part: str, kept: tuple[str, ...]) -> None:
     shutil.rmtree(folder / part)
-    refused(folder, part)
+    models = load(str(folder), device=CPU)
+    assert tuple(models.captioners) == kept and tuple(models.missing) == tuple(n for n in SYSTEMS if n not in kept)
+    for name, told in models.missing.items():
+        assert name in told and part in told and "python -m msmedcap demo-weights" in told and "\n" not in told
+    assert not models.frozen.has(part)
+    with pytest.raises(UserError, match="python -m msmedcap demo-weights"):
+        _ = models.frozen.prompts if part == "sam_prompts" else models.frozen.encoder(part)
+
+
+def published(tmp_path: Path) -> Path:
+    """What a conversion of BLIP-2 makes, at test size: published stems, no SAM, one system."""
+    config = sizes.config()
+    config = dataclasses.replace(
+        config, clip=dataclasses.replace(config.clip, stem="patch"), sam=dataclasses.replace(config.sam, stem="patch", hidden=768)
+    )
+    parts = Frozen(sizes.randomise(ClipEncoder(config.clip), 1), None, None, sizes.opt())
+    save_weights(parts.clip.state_dict(), tmp_path / "clip")
+    parts.opt.model.save_pretrained(tmp_path / "opt")
+    parts.opt.tokenizer.save_pretrained(tmp_path / "opt")
+    checkpoints.save_system(sizes.captioner("BLIP2", parts), "BLIP2", tmp_path / "systems" / "BLIP2")
+    (tmp_path / "config.json").write_text(to_json(config))
+    return tmp_path
+
+
+def test_a_converted_blip2_loads_and_says_what_makes_the_rest(tmp_path: Path) -> None:
+    folder = published(tmp_path)
+    models = load(str(folder), device=CPU)
+    assert tuple(models.captioners) == ("BLIP2",)
+    for name in ("MSMedCap", "SAM-BLIP2"):
+        wanted = f"python -m msmedcap convert lavis CHECKPOINT.pth --sam-size b --out {folder}"
+        assert wanted in models.missing[name]
+        save_weights({}, folder / "systems" / name)
+        (folder / "systems" / name / "config.json").write_text("{}")
+    again = load(str(folder), device=CPU)
+    for name in ("MSMedCap", "SAM-BLIP2"):
+        assert f"python -m msmedcap convert sam facebook/sam-vit-base --out {folder}" in again.missing[name]
+    shutil.rmtree(folder / "opt")
+    refused(folder, f"python -m msmedcap convert hub Salesforce/blip2-opt-2.7b --out {folder}")
+
+
+def test_the_full_models_say_how_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="convert hub Salesforce/blip2-opt-2.7b --out checkpoints/full"):
+        load("full", device=CPU)
+
+
+def test_large_frozen_parts_run_in_bf16_and_trained_ones_in_fp32(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SMALL", 0)
+    models = load(str(written), device=CPU)
+    for part in (models.frozen.clip, models.frozen.sam, models.frozen.opt):
+        assert {p.dtype for p in part.parameters()} == {torch.bfloat16}
+    for part in (models.frozen.prompts, *models.captioners.values()):
+        assert {p.dtype for p in part.parameters()} == {torch.float32}
+    views = {name: view.bfloat16() for name, view in sizes.views(2).items()}
+    captioner = models.captioners[SYSTEM]
+    features = {name: tokens.float() for name, tokens in captioner.encode(views).items()}
+    assert len(captioner.generate(features, Decoding(prompt="The scan shows:", max_new_tokens=4))) == 2
+    grid = models.frozen.sam(views["sam"]).float()
+    masks, _ = models.frozen.prompts(grid, boxes=torch.tensor([[1.0, 2.0, 30.0, 40.0]] * 2))
+    assert torch.isfinite(masks).all()
+    # At another size than the position table's, as the authors' preset has it.
+    assert torch.isfinite(models.frozen.clip(torch.zeros(1, 3, 48, 48, dtype=torch.bfloat16))).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_frozen_parts_run_in_bf16(written: Path) -> None:
+    models = load(str(written), device=torch.device("cuda"))
+    wanted = {models.frozen.clip: torch.bfloat16, models.frozen.opt: torch.bfloat16, models.frozen.prompts: torch.float32}
+    for part, dtype in wanted.items():
+        assert {(p.dtype, p.device.type) for p in part.parameters()} == {(dtype, "cuda")}
+    for captioner in models.captioners.values():
+        assert {(p.dtype, p.device.type) for p in captioner.parameters()} == {(torch.float32, "cuda")}
+
+
+def test_the_plan_is_what_loading_takes(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (memory.SMALL, 0):
+        monkeypatch.setattr(memory, "SMALL", limit)
+        monkeypatch.setattr(checkpoints, "pack", lambda model: 0)  # packed, a weight no longer shows what it takes
+        models = load(str(written), device=CPU)
+        frozen = models.frozen
+        taken = {"clip": frozen.clip, "sam": frozen.sam, "sam_prompts": frozen.prompts, "opt": frozen.opt}
+        taken |= {f"systems/{name}": captioner for name, captioner in models.captioners.items()}
+        planned = {item.part: item.bytes for item in models.plan.items if not item.part.startswith("working")}
+        assert {name: owned_bytes(part) for name, part in taken.items()} == pytest.approx(planned, rel=1e-3)
+
+
+def test_what_does_not_fit_is_refused_before_a_weight_is_read(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000_000)
+    monkeypatch.setattr(weights, "tensor", None)
+    refused(written, "1.0 MB are free", "--load-8bit would need")
+
+
+def test_in_8_bit_the_rest_is_the_same_and_the_16_bit_model_is_at_hand(written: Path) -> None:
+    whole = load(str(written), device=CPU)
+    assert whole.fallback() is None
+    models = load(str(written), device=CPU, load_8bit=True)
+    linear = {m.weight.dtype for m in models.frozen.opt.model.model.decoder.layers.modules() if isinstance(m, nn.Linear)}
+    assert linear == {torch.int8}
+    assert models.frozen.opt.model.lm_head.weight.dtype == torch.float32
+    spare = models.fallback()
+    assert spare is not None and models.fallback() is spare and spare is not models.frozen.opt
+    for key, value in whole.frozen.opt.state_dict().items():
+        assert torch.equal(spare.state_dict()[key], value)
+
+
+def test_without_room_there_is_no_spare(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = load(str(written), device=CPU, load_8bit=True)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    assert models.fallback() is None
+
+
+def test_offloaded_to_the_disk_it_says_the_same(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(str(written), device=CPU)
+    features = whole.captioners[SYSTEM].encode(sizes.views(3))
+    planned = whole.plan.needs["cpu"]
+    layer = 4 * sum(p.numel() for p in whole.frozen.opt.model.model.decoder.layers[0].parameters())
+    monkeypatch.setattr(memory, "free_bytes", lambda device: planned - layer // 2)
+    refused(written, "--offload would need")
+    models = load(str(written), device=CPU, offload=True)
+    assert "disk" in models.plan.layout.values() and "opt, offloaded" in models.plan.table()
+    assert any(p.is_meta for p in models.frozen.opt.parameters())
+    decoding = Decoding(prompt="The scan shows:", max_new_tokens=4)
+    wanted = whole.captioners[SYSTEM].generate(features, decoding)
+    assert models.captioners[SYSTEM].generate(features, decoding) == wanted
+    loss = models.captioners[SYSTEM].loss(features, ["A mass."] * 3, "The scan shows:")
+    torch.testing.assert_close(loss, whole.captioners[SYSTEM].loss(features, ["A mass."] * 3, "The scan shows:"))
+
+
+def test_8_bit_is_not_offloaded(written: Path) -> None:
+    with pytest.raises(UserError, match="one of --load-8bit and --offload"):
+        load(str(written), device=CPU, load_8bit=True, offload=True)
 
 
 def test_no_folder_and_no_config(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 import msmedcap
 from msmedcap.__main__ import main, parser
+from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
 from msmedcap.explain.maps import Map
@@ -58,6 +59,15 @@ class FakePredictor:
         print("a library talks")  # must not reach the command's stdout
         return dict.fromkeys(systems or self.systems, f"A scan, {self.name}.")
 
+    def caption_many(self, sources: Iterable[Path], **options: Any) -> Iterator[BatchItem]:
+        view = {name: options.pop(name) for name in ("window", "frame", "allow_burned_in") if name in options}
+        for index, source in enumerate(sources):
+            try:
+                captions = self.set_scan(source, **view).captions(**options)
+                yield BatchItem(index, captions, "", tuple(self.warnings), self.seconds)
+            except Exception as error:
+                yield BatchItem(index, error=error)
+
     def maps(self, *, system: str, point: tuple[float, float] | None = None) -> list[Map]:
         grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
         made = [
@@ -73,10 +83,12 @@ class FakePredictor:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
     predictor = FakePredictor()
 
-    def load(models: str = "demo", *, device: str | None = None, load_8bit: bool = False) -> FakePredictor:
+    def load(
+        models: str = "demo", *, device: str | None = None, load_8bit: bool = False, offload: bool = False
+    ) -> FakePredictor:
         if models == "nowhere":
             raise UserError("There is no model folder 'nowhere'.")
-        predictor.asked = {"device": device, "load_8bit": load_8bit}
+        predictor.asked = {"device": device, "load_8bit": load_8bit, "offload": offload}
         return predictor
 
     module = types.ModuleType("msmedcap.predictor")
@@ -248,7 +260,7 @@ def test_evaluate_keeps_captions_and_writes_the_scores(fake, capsys, tmp_path, m
     module = types.ModuleType("msmedcap.checkpoints")
     module.folder_of = lambda models: tmp_path  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "msmedcap.checkpoints", module)
-    monkeypatch.setattr("msmedcap.data.captions.read_dataset", lambda name, path, split: [case])
+    monkeypatch.setattr("msmedcap.data.sets.read_dataset", lambda name, path, split: [case])
     flags = [
         "--data",
         f"medpix={tmp_path}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ import torch
 from PIL import Image
 
 import msmedcap
-from msmedcap import checkpoints
+from msmedcap import captioning, checkpoints
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
 from msmedcap.data.views import ViewFrame, make_view
+from msmedcap.models.opt import Opt
 from msmedcap.predictor import Predictor, load
 from msmedcap.systems import SYSTEMS
 from tests import sizes
@@ -95,8 +97,10 @@ def test_the_stream_grows_into_the_captions(predictor: Predictor) -> None:
     assert sum(map(len, items[0].values())) < sum(map(len, items[-1].values()))
 
 
-def test_with_beams_the_stream_is_its_last_item(predictor: Predictor) -> None:
-    assert list(predictor.stream(preset="paper")) == [predictor.captions(preset="paper")]
+def test_with_beams_the_stream_ends_with_the_captions(predictor: Predictor) -> None:
+    items = list(predictor.stream(preset="paper"))
+    assert items[-1] == predictor.captions(preset="paper")
+    assert all(list(item) == list(SYSTEMS) for item in items)
 
 
 def test_each_encoder_runs_once_for_captions_and_maps(predictor: Predictor, passes: Counter[str]) -> None:
@@ -146,8 +150,8 @@ def test_attention_maps_are_the_captioners_attention(predictor: Predictor) -> No
 def test_drawing_maps_changes_no_caption(predictor: Predictor) -> None:
     before = predictor.captions()
     predictor.maps()
-    predictor._features.clear()
     assert predictor.captions() == before
+    assert predictor.set_scan(png()).captions() == before
 
 
 class Broken(RuntimeError):
@@ -205,11 +209,108 @@ def test_no_system_left_is_one_sentence(predictor: Predictor, monkeypatch: pytes
             ask()
 
 
+def saying(monkeypatch: pytest.MonkeyPatch, opt: Opt, *texts: str | Exception) -> list[int]:
+    """Make ``opt`` say ``texts`` in turn, however many captions it is asked for at a time, and count those asked for."""
+    asked: list[int] = []
+
+    def generate(prefixes, decoding, *, on_tokens=None):  # type: ignore[no-untyped-def]
+        asked.append(len(prefixes))
+        said = texts[sum(asked[:-1]) : sum(asked)]
+        for text in said:
+            if isinstance(text, Exception):
+                raise text
+        return list(said)
+
+    monkeypatch.setattr(opt, "generate", generate)
+    return asked
+
+
 def test_an_empty_caption_is_told(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    opt = predictor._shared.frozen.opt
-    monkeypatch.setattr(opt, "generate", lambda prefixes, decoding, on_tokens=None: ["A mass.", "", "Cyst."])
+    saying(monkeypatch, predictor._shared.frozen.opt, "A mass.", "", "Cyst.")
     assert predictor.captions()["BLIP2"] == ""
-    assert [w for w in predictor.warnings if w.startswith("BLIP2 said nothing")]
+    assert predictor.warnings[-1:] == ["BLIP2: the language model returned an empty caption."]
+    assert len(predictor.warnings) == len(predictor.scan.warnings) + 1
+
+
+@pytest.fixture
+def eight_bit(shared: Predictor) -> Predictor:
+    """The shared models as they are when OPT is in 8 bit: with a 16-bit one behind it."""
+    spare = checkpoints.Spare(lambda: sizes.opt(7))
+    return Predictor(dataclasses.replace(shared._shared, spare=spare), "test").set_scan(png())
+
+
+def own_warnings(predictor: Predictor) -> list[str]:
+    return predictor.warnings[len(predictor.scan.warnings) :]
+
+
+def test_what_8_bits_spoil_is_decoded_again(eight_bit: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    fallback = eight_bit._shared.fallback()
+    again = saying(monkeypatch, fallback, "A cyst.", "A stone.", "A mass.", "A nodule.")
+    opt, repeated = eight_bit._shared.frozen.opt, "the the the the the the"
+    saying(monkeypatch, opt, "", "Fine.", repeated, "Fine.", "", "Fine.", "Fine.", "Fine.", "Fine.")
+    assert eight_bit.captions() == {"MSMedCap": "A cyst.", "BLIP2": "Fine.", "SAM-BLIP2": "A stone."}
+    assert again == [2]
+    assert own_warnings(eight_bit) == [
+        "MSMedCap: the 8-bit language model returned an empty caption; this one is from the 16-bit model.",
+        "SAM-BLIP2: the 8-bit language model returned one word or token 6 times in a row; this one is from the 16-bit model.",
+    ]
+    assert list(eight_bit.stream())[-1] == {"MSMedCap": "Fine.", "BLIP2": "A mass.", "SAM-BLIP2": "Fine."}
+    assert len(own_warnings(eight_bit)) == 1
+    eight_bit.captions()
+    assert own_warnings(eight_bit) == [] and again == [2, 1]
+
+
+def test_the_same_prefix_is_read_again(eight_bit: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    fallback = eight_bit._shared.fallback()
+    monkeypatch.setattr(eight_bit._shared.frozen.opt, "generate", lambda prefixes, decoding, on_tokens=None: [""] * len(prefixes))
+    found = eight_bit.captions()
+    reading = eight_bit._read(captioning.ask(eight_bit._shared, systems=None, preset="fast", prompt=None))
+    wanted = fallback.generate(list(reading.prefixes.values()), eight_bit._shared.config.presets["fast"])
+    assert list(found.values()) == wanted and len(set(wanted)) > 1
+
+
+@pytest.mark.parametrize(
+    ("spare", "told"),
+    [
+        ("", "the language model returned an empty caption, in 16 bits as in 8."),
+        (RuntimeError("out of memory"), "the 8-bit language model returned no words, and the 16-bit one could not be used."),
+        (None, "the 8-bit language model returned no words, and the 16-bit one could not be used."),
+    ],
+)
+def test_what_cannot_be_mended_is_told(
+    eight_bit: Predictor, spare: str | Exception | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saying(monkeypatch, eight_bit._shared.frozen.opt, "Fine.", "...", "Fine.")
+    if spare is None:
+        monkeypatch.setattr(checkpoints.Spare, "get", lambda self: None)
+    else:
+        saying(monkeypatch, eight_bit._shared.fallback(), spare)
+    assert eight_bit.captions()["BLIP2"] == ("" if spare == "" else "...")
+    assert own_warnings(eight_bit) == [f"BLIP2: {told}"]
+
+
+def test_frozen_parts_in_fewer_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoders and OPT in bf16, what was trained in fp32, as true-size folders run: captions, beams and maps."""
+    predictor = load(str(folder), device="cpu").set_scan(png())
+    frozen = predictor._shared.frozen
+    for part in (frozen.clip, frozen.sam, frozen.opt):
+        part.to(torch.bfloat16)
+    seen: list[torch.dtype] = []
+    for name in SYSTEMS:
+        for branch in captioner(predictor, name).branches.values():
+            read = branch.read
+            monkeypatch.setattr(branch, "read", lambda tokens, read=read: seen.append(tokens.dtype) or read(tokens))
+    for preset in ("fast", "paper"):
+        assert set(predictor.captions(preset=preset)) == set(SYSTEMS)
+    assert set(seen) == {torch.float32}
+    assert predictor._encoded("sam").dtype == torch.bfloat16
+    assert all(np.isfinite(m.values).all() for m in predictor.maps(point=(3, 4)))
+
+
+def test_nothing_is_copied_where_the_dtypes_agree(predictor: Predictor) -> None:
+    branch = captioner(predictor, "BLIP2").branches["clip"]
+    features = predictor._encoded("clip")
+    assert captioning.tokens_of(branch, features).data_ptr() == features.data_ptr()
 
 
 def test_visitors_never_mix(shared: Predictor) -> None:

@@ -17,7 +17,10 @@ from msmedcap.__main__ import parser
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FRONT = yaml.safe_load(TEXT.split("---", 2)[1])
-COMMANDS = re.findall(r"python -m msmedcap ([^\n`]+)", TEXT)
+COMMAND = re.compile(r"python -m msmedcap ([^\n`]+)")
+COMMANDS = COMMAND.findall(TEXT)
+DOCS = {p.name: p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md"))}
+BLOCKS = [(name, block) for name, text in DOCS.items() for block in re.findall(r"```sh\n(.*?)```", text, re.S)]
 TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b(?=[` \n;:,]*(?:[`#\n(]|PORT))", TEXT)))
 LINKS = sorted({link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link})
 
@@ -27,8 +30,23 @@ def test_documented_commands_parse(command: str) -> None:
     assert parser().parse_args(shlex.split(command, comments=True)).command == command.split()[0]
 
 
+@pytest.mark.parametrize(("name", "command"), [(n, c) for n, block in BLOCKS for c in COMMAND.findall(block)])
+def test_commands_in_the_docs_parse(name: str, command: str) -> None:
+    plain = command.replace("[", "").replace("]", "")
+    assert parser().parse_args(shlex.split(plain, comments=True)).command == command.split()[0], name
+
+
 def test_every_command_is_documented() -> None:
-    assert {c.split()[0] for c in COMMANDS} == {"caption", "explain", "demo-weights", "evaluate"}
+    commands = next(a for a in parser()._actions if a.dest == "command").choices
+    assert commands
+    told = {c.split()[0] for text in (TEXT, *DOCS.values()) for c in COMMAND.findall(text)}
+    assert told == set(commands)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_links_in_the_docs_lead_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", DOCS[name]):
+        assert "://" in link or (ROOT / "docs" / link).exists(), f"{name} links {link}"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from msmedcap.data.captions import plain_caption, split_of
+from msmedcap.data.captions import plain_caption
+from msmedcap.data.sets import split_of
 
 _CASE_TEXTS = ("Findings", "Discussion", "History", "Exam", "Case Diagnosis")
 _TOPIC_TEXTS = ("Disease Discussion", "Title")

@@ -1,7 +1,8 @@
 """Near-duplicate groups of pictures, by perceptual hash.
 
 Public label sets hold the same film twice, resized or recompressed; a split that separates the two copies measures memory.
-Comes in: picture files. Goes out: for each the index of the first picture of its group.
+Comes in: picture files. Goes out: for each the index of the first picture of its group. A file that cannot be read is a group
+of its own: it is found and counted when it is its turn to be opened.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
+# Pictures compared with all others at once; what a comparison needs does not grow with the square of the set.
+_BLOCK = 1024
 # Bits of the 255-bit hash two copies may differ in: recompression and rescaling stay well under it.
 MAX_DISTANCE = 36
 
@@ -28,10 +31,12 @@ def perceptual_hash(path: Path) -> np.ndarray:
 
 def near_duplicate_groups(paths: Sequence[Path], *, distance: int = MAX_DISTANCE) -> list[int]:
     """For every picture the index of the first member of its group; chains of near-duplicates make one group."""
-    if not paths:
-        return []
-    bits = np.stack([perceptual_hash(p) for p in paths]).astype(np.float32)
+    hashes = [_hash_or_none(path) for path in paths]
+    read = [i for i, found in enumerate(hashes) if found is not None]
     parent = list(range(len(paths)))
+    if not read:
+        return parent
+    bits = np.stack([found for found in hashes if found is not None]).astype(np.float32)
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -39,10 +44,19 @@ def near_duplicate_groups(paths: Sequence[Path], *, distance: int = MAX_DISTANCE
             i = parent[i]
         return i
 
-    for i, j in zip(*np.nonzero(np.triu(hamming(bits, bits) <= distance, 1)), strict=True):
-        a, b = root(int(i)), root(int(j))
-        parent[max(a, b)] = min(a, b)
+    for start in range(0, len(read), _BLOCK):
+        near = hamming(bits[start : start + _BLOCK], bits[start:]) <= distance
+        for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True):
+            a, b = root(read[start + int(i)]), root(read[start + int(j)])
+            parent[max(a, b)] = min(a, b)
     return [root(i) for i in range(len(paths))]
+
+
+def _hash_or_none(path: Path) -> np.ndarray | None:
+    try:
+        return perceptual_hash(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def random_views(store: PictureStore, rows: Tensor, spec: ViewSpec, chosen: Draw
 
 
 def random_masks(masks: Tensor, extent: Tensor, spec: ViewSpec, chosen: Draw) -> Tensor:
-    """Masks ``[B,1,s,s]`` (laid out as the store's squares) as the drawn views show them: ``[B,1,S,S]`` bool."""
+    """Masks ``[B,K,s,s]`` (laid out as the store's squares) as the drawn views show them: ``[B,K,S,S]`` bool."""
     grid, inside = _sampling_grid(extent, spec, chosen.affine)
     return (F.grid_sample(masks.float(), grid, mode="bilinear", align_corners=False) > 0.5) & inside
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
+from msmedcap.data.scans import ScanError
+from msmedcap.data.sets import Blob
 from msmedcap.evaluation.facts import (
     LEXICON_VERSION,
     PLANES,
@@ -49,13 +52,10 @@ COLUMNS = (
 
 
 class Captioner(Protocol):
-    """What is asked of a predictor here: a picture in, a caption of every system out."""
+    """What is asked of a predictor here: pictures in, the captions of every system out."""
 
-    def set_scan(self, source: Path) -> Captioner:
-        """Take the picture at ``source``; raises ValueError where it cannot be read."""
-
-    def captions(self) -> dict[str, str]:
-        """Each system's caption of the picture."""
+    def caption_many(self, sources: Iterable[Path | bytes]) -> Iterator[BatchItem]:
+        """An item for each picture, in their order; one that cannot be read has an error."""
 
 
 class CaseLike(Protocol):
@@ -66,8 +66,8 @@ class CaseLike(Protocol):
         """The case's name, unique in its data set."""
 
     @property
-    def image(self) -> Path:
-        """The picture's file."""
+    def image(self) -> Path | Blob:
+        """The picture's file, or its place in one."""
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -88,18 +88,30 @@ def caption_cases(
     something else.
     """
     done = _read_rows(file, made_with)
+    todo = {case.id: case for case in cases if case.id not in done}
+    items = predictor.caption_many(_source(case) for case in todo.values())
     with file.open("a", encoding="utf-8") as out:
         for case in cases:
             if case.id not in done:
-                row = {"id": case.id, "group": case.group, "facts": dict(case.facts), "captions": {}, "error": None}
-                try:
-                    row["captions"] = dict(predictor.set_scan(case.image).captions())
-                except (ValueError, OSError) as error:
-                    row["error"] = str(error)
+                item = next(items)
+                if item.error is not None and not isinstance(item.error, (ValueError, OSError)):
+                    raise item.error
+                error = None if item.error is None else str(item.error)
+                row = {"id": case.id, "group": case.group, "facts": dict(case.facts), "captions": item.captions, "error": error}
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 done[case.id] = row
             yield done[case.id]
+
+
+def _source(case: CaseLike) -> Path | bytes:
+    """What is captioned; nothing, which is no picture, where the bytes cannot be had."""
+    if isinstance(case.image, Path):
+        return case.image
+    try:
+        return case.image.read()
+    except ScanError:
+        return b""
 
 
 def score_rows(rows: Sequence[Mapping[str, Any]], system: str) -> dict[str, Any]:
@@ -162,7 +174,8 @@ def table(records: Sequence[Mapping[str, Any]], heading: str) -> str:
 def weights_digest(folder: Path) -> str:
     """A short digest of the configs and weights below ``folder``, so that captions of other weights are told apart."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+    files = (p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
+    for file in sorted(p for p in files if p.name != "manifest.json"):  # which push and pull add
         digest.update(file.relative_to(folder).as_posix().encode())
         with file.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())

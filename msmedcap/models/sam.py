@@ -1,4 +1,4 @@
-"""f_SAM of Eq. 2: SAM's image encoder, with the prompt encoder and mask decoder it was trained with, on ``segment_anything``.
+"""f_SAM of Eq. 2: SAM's image encoder, with the prompt encoder and mask decoder (``segment_anything``) it was trained with.
 
 Comes in: the ``"sam"`` view ``[B,3,S,S]``, normalised and padded at the right and bottom. Goes out: the feature map
 ``[B,C,h,w]``, and as tokens ``[B,hw,C]`` (``positions``) or ``[B,C,hw]`` (``channels``, the authors' code).
@@ -6,47 +6,12 @@ Comes in: the ``"sam"`` view ``[B,3,S,S]``, normalised and padded at the right a
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
 from msmedcap.config import SamConfig
-from msmedcap.models.stem import ConvStem
-
-
-class _GridStem(nn.Module):
-    """A convolutional stem in the layout ``segment_anything`` expects of its patch embedding, ``[B,h,w,D]``."""
-
-    def __init__(self, hidden: int, patch: int) -> None:
-        super().__init__()
-        self.stem = ConvStem(hidden, patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stem(x).permute(0, 2, 3, 1)
-
-
-def image_encoder(config: SamConfig) -> ImageEncoderViT:
-    """``segment_anything``'s image encoder at ``config``'s size, ``[B,3,S,S] → [B,out,S/patch,S/patch]``."""
-    encoder = ImageEncoderViT(
-        depth=config.layers,
-        embed_dim=config.hidden,
-        img_size=config.image_size,
-        mlp_ratio=4,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        num_heads=config.heads,
-        patch_size=config.patch,
-        qkv_bias=True,
-        use_rel_pos=True,
-        global_attn_indexes=config.global_layers,
-        window_size=config.window,
-        out_chans=config.out,
-    )
-    if config.stem == "conv":
-        encoder.patch_embed = _GridStem(config.hidden, config.patch)
-        nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
-    return encoder
+from msmedcap.models.sam_encoder import SamImageEncoder
 
 
 class SamEncoder(nn.Module):
@@ -55,7 +20,7 @@ class SamEncoder(nn.Module):
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.config = config
-        self.image = image_encoder(config)
+        self.image = SamImageEncoder(config)
 
     def forward(self, view: Tensor) -> Tensor:
         """``view [B,3,S,S]`` → feature map ``[B,C,h,w]``."""
@@ -111,19 +76,24 @@ class SamPrompts(nn.Module):
         boxes: Tensor | None = None,
         multimask: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Masks for one prompt per picture.
+        """Masks for R prompts, K = R / B in a row for each of the B pictures.
 
-        ``features [B,C,h,w]``; ``points`` is (``[B,P,2]`` x,y in view pixels, ``[B,P]`` 1 object, 0 background, -1 padding);
-        ``boxes [B,4]`` x0,y0,x1,y1. Returns mask logits ``[B,M,4h,4w]`` and IoU estimates ``[B,M]``; M is 3 with
+        ``features [B,C,h,w]``; ``points`` is (``[R,P,2]`` x,y in view pixels, ``[R,P]`` 1 object, 0 background, -1 padding);
+        ``boxes [R,4]`` x0,y0,x1,y1. Returns mask logits ``[R,M,4h,4w]`` and IoU estimates ``[R,M]``; M is 3 with
         ``multimask``, else 1.
         """
         masks, scores = [], []
         place = self.prompt.get_dense_pe()
+        prompts = next(len(p) for p in (boxes, points and points[0]) if p is not None)
+        if prompts % len(features):
+            raise ValueError(f"{prompts} prompts cannot be shared out evenly among {len(features)} pictures")
+        each = prompts // len(features)
         for i in range(features.shape[0]):
             # The published decoder takes one picture and many prompts; pictures therefore go one by one.
+            own = slice(i * each, (i + 1) * each)
             sparse, dense = self.prompt(
-                points=None if points is None else (points[0][i : i + 1], points[1][i : i + 1]),
-                boxes=None if boxes is None else boxes[i : i + 1],
+                points=None if points is None else (points[0][own], points[1][own]),
+                boxes=None if boxes is None else boxes[own],
                 masks=None,
             )
             mask, score = self.decoder(

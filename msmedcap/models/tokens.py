@@ -40,10 +40,24 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     return AutoTokenizer.from_pretrained(str(source))
 
 
+def load_text_tokenizer(source: str | Path) -> Tokenizer:
+    """The tokenizer of a Q-Former's text half in a folder, or a hub id's; a BERT's gets BLIP-2's [DEC], its last word."""
+    tokenizer = load_tokenizer(source)
+    if tokenizer.cls_token_id is not None and "[DEC]" not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    return tokenizer
+
+
 def padded(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Tensor:
-    """Texts as ids ``[B,T]``, T the longest but at most ``length``: first token, text, last token, right-padded."""
-    rows = [tokenizer(t, add_special_tokens=False).input_ids[: length - 2] for t in texts]
+    """Texts as ids ``[B,T]``, T the longest but at most ``length``: first token, text, last token, right-padded.
+
+    First and last are a BERT tokenizer's [CLS] and [SEP], another's begin and end; what is too long loses its last words.
+    """
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    first = tokenizer.bos_token_id if first is None else first
+    last = tokenizer.eos_token_id if last is None else last
+    rows = [tokenizer(t, add_special_tokens=False, verbose=False).input_ids[: length - 2] for t in texts]
     ids = torch.full((len(rows), max(map(len, rows)) + 2), tokenizer.pad_token_id)
     for i, row in enumerate(rows):
-        ids[i, : len(row) + 2] = torch.tensor([tokenizer.bos_token_id, *row, tokenizer.eos_token_id])
+        ids[i, : len(row) + 2] = torch.tensor([first, *row, last])
     return ids

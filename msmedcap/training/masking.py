@@ -52,7 +52,7 @@ class MaskedTask(nn.Module):
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Views with one object each: ``views [B,3,S,S]``, ``masks [B,1,S,S]`` bool, ``seed`` of the prompts drawn on them."""
+    """Views with K objects each: ``views [B,3,S,S]``, ``masks [B,K,S,S]`` bool, ``seed`` of the prompts drawn on them."""
 
     views: Tensor
     masks: Tensor
@@ -60,7 +60,7 @@ class PromptBatch:
 
 
 class PromptableTask(nn.Module):
-    """SAM's training on one prompt per picture: a click inside the object or a jittered box, half and half."""
+    """SAM's training on one prompt per object: a click inside the object or a jittered box, half and half."""
 
     def __init__(self, encoder: SamEncoder, prompts: SamPrompts) -> None:
         super().__init__()
@@ -68,12 +68,13 @@ class PromptableTask(nn.Module):
 
     def forward(self, batch: PromptBatch) -> dict[str, Tensor]:
         features = self.encoder(batch.views).float()
+        masks = batch.masks.flatten(0, 1)[:, None]
         by_box = batch.seed % 2 == 0
         if by_box:
-            logits, iou = self.prompts(features, boxes=jittered_boxes(batch.masks, batch.seed), multimask=False)
+            logits, iou = self.prompts(features, boxes=jittered_boxes(masks, batch.seed), multimask=False)
         else:
-            logits, iou = self.prompts(features, points=inside_points(batch.masks, batch.seed), multimask=True)
-        truth = F.interpolate(batch.masks.float(), logits.shape[-2:], mode="area")
+            logits, iou = self.prompts(features, points=inside_points(masks, batch.seed), multimask=True)
+        truth = F.interpolate(masks.float(), logits.shape[-2:], mode="area")
         per_mask = mask_losses(logits.float(), truth)
         best = per_mask["loss"].argmin(1, keepdim=True)  # SAM: only the best of the three masks learns
         losses = {k: v.gather(1, best).mean() for k, v in per_mask.items()}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from msmedcap.data.captions import READERS, Case, plain_caption
+from msmedcap.data.captions import plain_caption
 from msmedcap.data.groups import MAX_DISTANCE, hamming, perceptual_hash
 from msmedcap.data.masks import read_cxr_seg, read_mask, read_sa_med2d
 from msmedcap.data.phantoms import phantoms
 from msmedcap.data.scans import open_scan
 from msmedcap.data.scenes import make_scene
+from msmedcap.data.sets import FACT_SETS, READERS, Case
 from msmedcap.data.store import PictureStore
 
 log = logging.getLogger(__name__)
@@ -59,10 +61,32 @@ class Pool:
             weights = weights * scans
         return torch.multinomial(weights, count, replacement=True, generator=generator)
 
-    def mask_draw(self, step: int, count: int, *, seed: int) -> Tensor:
-        """The masks of step ``step``, uniformly drawn: ``[count]`` indices into ``masks``."""
+    def mask_draw(self, step: int, count: int, *, each: int, seed: int) -> Tensor:
+        """The masks of step ``step``: ``[count, each]`` indices into ``masks``, the masks of a row all on one picture.
+
+        A mask is drawn by the root of its area: drawn uniformly, specks of a few pixels would be half of all there is to learn.
+        """
         generator = torch.Generator().manual_seed(seed * 1_000_033 + step)
-        return torch.randint(len(self.masks), (count,), generator=generator)
+        area = self.mask_weights
+        first = torch.multinomial(area, count, replacement=True, generator=generator)
+        rows = []
+        for mask in first.tolist():
+            own = self.masks_of[int(self.mask_rows[mask])]
+            others = torch.multinomial(area[own], each, replacement=True, generator=generator)[1:]
+            rows.append(torch.cat([torch.tensor([mask]), own[others]]))
+        return torch.stack(rows)
+
+    @cached_property
+    def mask_weights(self) -> Tensor:
+        """The root of every mask's area ``[K]``."""
+        return self.masks.flatten(1).sum(1, dtype=torch.float32).sqrt()
+
+    @cached_property
+    def masks_of(self) -> dict[int, Tensor]:
+        """The masks on each picture that has any, by picture."""
+        order = self.mask_rows.argsort(stable=True)
+        rows, counts = self.mask_rows[order].unique_consecutive(return_counts=True)
+        return dict(zip(rows.tolist(), order.split(counts.tolist()), strict=True))
 
     def scans(self) -> list[int]:
         """The pictures that are scans (made or real), i.e. all but the general scenes."""
@@ -77,17 +101,22 @@ def caption_of(facts: Mapping[str, str]) -> str:
 def read_cases(data: Path | None) -> dict[str, list[Case]]:
     """All caption sets under ``data`` by split, training free of near-duplicates of the held-out pictures."""
     splits: dict[str, list[Case]] = {"train": [], "val": [], "held out": []}
-    for name, reader in READERS.items():
+    for name in FACT_SETS:
         if data is None or not (data / name).is_dir():
             log.warning("no %s here: training goes on without it", name)
             continue
-        for split, cases in reader(data / name).items():
+        for split, cases in READERS[name](data / name).items():
             splits[split if split in ("train", "val") else "held out"] += cases
     if not splits["train"]:
         return splits
-    kept = far_from([c.image for c in splits["train"]], [c.image for c in splits["val"] + splits["held out"]])
+    kept = far_from(_files(splits["train"]), _files(splits["val"] + splits["held out"]))
     splits["train"] = [c for c, keep in zip(splits["train"], kept, strict=True) if keep]
     return splits
+
+
+def _files(cases: Iterable[Case]) -> list[Path]:
+    """Where the pictures of ``cases`` lie; those of the sets named here are all files of their own."""
+    return [case.image for case in cases if isinstance(case.image, Path)]
 
 
 def far_from(pictures: list[Path], others: list[Path]) -> list[bool]:
@@ -123,9 +152,9 @@ def _make(data: Path | None, phantom_count: int, scene_count: int, seed: int) ->
     masks: list[np.ndarray] = []
     mask_rows: list[int] = []
     where: dict[Path, int] = {}
-    for case in tqdm(cases, desc="reading scans", mininterval=2):
-        where[case.image] = len(pictures)
-        pictures.append(_square(open_scan(case.image).picture()))
+    for case, image in tqdm(zip(cases, _files(cases), strict=True), total=len(cases), desc="reading scans", mininterval=2):
+        where[image] = len(pictures)
+        pictures.append(_square(open_scan(image).picture()))
         facts.append(dict(case.facts))
         sources.append(case.source)
     for image, mask in _real_masks(data, where):

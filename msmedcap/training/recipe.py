@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from msmedcap import checkpoints, systems
 from msmedcap.checkpoints import Frozen
-from msmedcap.config import ModelsConfig, to_json
+from msmedcap.config import LoopConfig, ModelsConfig, to_json
 from msmedcap.data.captions import swap_sides
 from msmedcap.data.corpus import led_captions, paragraphs
 from msmedcap.data.store import Augmentation, draw, random_masks, random_views
@@ -35,9 +35,9 @@ from msmedcap.models.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from msmedcap.training.alignment import AlignmentTask
 from msmedcap.training.captioning import CaptioningTask
 from msmedcap.training.contrast import ContrastiveTask, texts_of
-from msmedcap.training.features import FeatureCache, cache_features
+from msmedcap.training.features import PoolCache, cache_features
 from msmedcap.training.language import LanguageTask, pack
-from msmedcap.training.loop import LoopConfig, fit
+from msmedcap.training.loop import fit
 from msmedcap.training.masking import MaskedTask, PromptableTask, PromptBatch
 from msmedcap.training.pool import Pool, load_pool
 
@@ -59,7 +59,8 @@ class Recipe:
     masked: LoopConfig = LoopConfig(steps=300, lr=1e-3, warmup=50, save_every=100)
     masked_batch: int = 32
     promptable: LoopConfig = LoopConfig(steps=350, lr=5e-4, warmup=50, ema=0.99, save_every=100)
-    promptable_batch: int = 16
+    promptable_batch: int = 12
+    prompts_each: int = 4
     draws: int = 3
     alignment: LoopConfig = LoopConfig(steps=450, lr=5e-4, warmup=50, ema=0.995, save_every=300)
     captioning: LoopConfig = LoopConfig(steps=600, lr=5e-4, warmup=50, ema=0.995, save_every=300)
@@ -169,10 +170,10 @@ def sam_stage(pool: Pool, config: ModelsConfig, recipe: Recipe, folder: Path) ->
 
     def promptable() -> None:
         def batch(step: int) -> PromptBatch:
-            index = pool.mask_draw(step, recipe.promptable_batch, seed=2)
-            rows = pool.mask_rows[index]
+            index = pool.mask_draw(step, recipe.promptable_batch, each=recipe.prompts_each, seed=2)
+            rows = pool.mask_rows[index[:, 0]]
             chosen = draw(len(rows), Augmentation(0.7), step)
-            masks = random_masks(pool.masks[index][:, None], pool.store.extent[rows], spec, chosen)
+            masks = random_masks(pool.masks[index], pool.store.extent[rows], spec, chosen)
             return PromptBatch(random_views(pool.store, rows, spec, chosen), masks, step)
 
         fit(_channels_last(PromptableTask(encoder, prompts)), batch, recipe.promptable, folder / "promptable", name="SAM, prompted")
@@ -183,7 +184,7 @@ def sam_stage(pool: Pool, config: ModelsConfig, recipe: Recipe, folder: Path) ->
 
 
 def alignment_stage(
-    name: str, pool: Pool, cache: FeatureCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, folder: Path
+    name: str, pool: Pool, cache: PoolCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, folder: Path
 ) -> None:
     """Stage 1 of one branch, kept in ``folder/branch`` with its text half."""
     branch = Branch(config.branches[name], frozen.encoder(name), llm_width=frozen.opt.width, text=True)
@@ -199,7 +200,7 @@ def alignment_stage(
 
 
 def captioning_stage(
-    name: str, pool: Pool, cache: FeatureCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, work: Path
+    name: str, pool: Pool, cache: PoolCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, work: Path
 ) -> None:
     """Stage 2 of one system from the shared stage-1 branches: same captions, steps and seed for every system."""
     captioner = checkpoints.build_captioner({n: config.branches[n] for n in config.systems[name]}, frozen)

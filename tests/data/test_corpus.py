@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from msmedcap.data.captions import plain_caption, split_of
+from msmedcap.data.captions import plain_caption
 from msmedcap.data.corpus import led_captions, paragraphs
+from msmedcap.data.sets import split_of
 
 SHEET = {"modality": "CT", "plane": "axial", "part": "head", "finding": "mass"}
 

@@ -61,3 +61,18 @@ def test_hamming_counts_differing_bits(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 2, (4, 31)).astype(np.float32), rng.integers(0, 2, (6, 31)).astype(np.float32)
     assert np.array_equal(hamming(a, b), (a[:, None] != b[None]).sum(-1))
+
+
+def test_a_file_that_is_no_picture_is_a_group_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "words.jpg").write_text("words")
+    whole = saved(picture(0), tmp_path / "whole.png")
+    again = saved(picture(0), tmp_path / "again.jpg")
+    paths = [tmp_path / "empty.png", whole, tmp_path / "words.jpg", tmp_path / "missing.png", again]
+    assert near_duplicate_groups(paths) == [0, 1, 2, 3, 1]
+
+
+def test_groups_reach_over_the_blocks_that_are_compared_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [saved(picture(seed % 5), tmp_path / f"{i}.png") for i, seed in enumerate((0, 1, 2, 3, 4, 1, 0, 4))]
+    monkeypatch.setattr("msmedcap.data.groups._BLOCK", 3)
+    assert near_duplicate_groups(paths) == [0, 1, 2, 3, 4, 1, 0, 4]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
+from msmedcap.data.scans import ScanError
 from msmedcap.evaluation import fact_table
 
 MADE_WITH = {"models": "demo", "weights": "abc"}
@@ -24,21 +26,16 @@ class Case:
 
 
 class Said:
-    """A predictor that says what it is told for each file name, and counts the pictures it is given."""
+    """A predictor that says what it is told for each file name, and notes the pictures it is given."""
 
-    def __init__(self, captions: Mapping[str, dict[str, str]]) -> None:
+    def __init__(self, captions: Mapping[str, dict[str, str] | Exception]) -> None:
         self.by_name, self.seen = captions, []
-        self.now = ""
 
-    def set_scan(self, source: Path) -> Said:
-        self.now = source.name
-        self.seen.append(self.now)
-        if self.now not in self.by_name:
-            raise ValueError("not a picture")
-        return self
-
-    def captions(self) -> dict[str, str]:
-        return self.by_name[self.now]
+    def caption_many(self, sources: Iterable[Path]) -> Iterator[BatchItem]:
+        for index, source in enumerate(sources):
+            self.seen.append(source.name)
+            said = self.by_name.get(source.name, ScanError("not a picture"))
+            yield BatchItem(index, error=said) if isinstance(said, Exception) else BatchItem(index, said)
 
 
 CASES = [
@@ -109,6 +106,22 @@ def test_a_picture_that_cannot_be_read_counts_as_wrong(tmp_path: Path) -> None:
     assert scores["modality"]["value"] == 0.75
     record = {"data": "few", "split": "dev", "system": "MSMedCap", **scores}
     assert "Not read, and counted as wrong: 1 of few dev." in fact_table.table([record], "Facts")
+
+
+def test_a_mistake_of_ours_ends_the_run_and_is_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    broken = Said({**CAPTIONS, "c.png": ZeroDivisionError("division by zero")})
+    with pytest.raises(ZeroDivisionError):
+        list(fact_table.caption_cases(broken, CASES, file=file, made_with=MADE_WITH))
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()[1:]] == ["a", "b"]
+    rows = list(fact_table.caption_cases(Said(CAPTIONS), CASES, file=file, made_with=MADE_WITH))
+    assert [row["id"] for row in rows] == list("abcd")
+
+
+def test_a_case_named_twice_is_captioned_once(tmp_path: Path) -> None:
+    said = Said(CAPTIONS)
+    rows = list(fact_table.caption_cases(said, [*CASES[:2], CASES[0]], file=tmp_path / "x.jsonl", made_with=MADE_WITH))
+    assert said.seen == ["a.png", "b.png"] and rows[2] is rows[0]
 
 
 def test_table_has_a_row_per_record_and_says_what_was_counted(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msmedcap.data.captions import plain_caption, read_dataset
+from msmedcap.data.captions import plain_caption
+from msmedcap.data.sets import read_dataset
 from msmedcap.evaluation import facts
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msmedcap.config import Decoding, UserError
+from msmedcap.models.decoding import Said
 from msmedcap.models.opt import Opt
 from msmedcap.models.opt_loading import load_opt
 from tests import sizes
@@ -56,10 +57,30 @@ def test_the_gradient_reaches_the_prefix_alone(opt: Opt) -> None:
     assert all(p.grad is None for p in opt.parameters())
 
 
-def test_a_caption_ends_before_the_newline(opt: Opt, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = opt.tokenizer(" Normal.\n and more", add_special_tokens=False).input_ids
-    monkeypatch.setattr(opt.model, "generate", lambda **options: torch.tensor([said]))
-    assert opt.generate([prefixes()[0]], Decoding()) == ["Normal."]
+def test_an_opt_in_bf16_takes_a_prefix_in_fp32_and_gives_its_gradient() -> None:
+    opt, captions = sizes.opt(), list(sizes.CAPTIONS[:3])
+    prefix = prefixes().requires_grad_()
+    (wanted,) = torch.autograd.grad(opt.loss(prefix, captions), prefix)
+    opt.model.bfloat16()
+    loss = opt.loss(prefix, captions)
+    loss.backward()
+    assert prefix.grad is not None and prefix.grad.dtype is torch.float32
+    # bf16 has three digits; a gradient that did not flow would be far from this one.
+    assert float(F.cosine_similarity(prefix.grad.flatten(), wanted.flatten(), dim=0)) > 0.95
+
+
+@torch.no_grad()
+def test_every_token_has_a_loss_of_its_own(opt: Opt) -> None:
+    captions = ["Normal.", *sizes.CAPTIONS[:2]]
+    alone = [opt.token_losses(p[None], [c], max_tokens=4) for p, c in zip(prefixes(), captions, strict=True)]
+    assert [len(losses) for losses in alone] == [min(4, len(opt.caption_ids(c))) for c in captions]
+    torch.testing.assert_close(opt.token_losses(prefixes(), captions, max_tokens=4), torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_a_caption_ends_before_the_newline(opt: Opt) -> None:
+    ids = opt.tokenizer(" Normal.\n", add_special_tokens=False).input_ids
+    assert ids[-1] == opt.newline
+    assert opt.text(Said(tuple(ids))) == opt.text(Said(tuple(ids[:-1]))) == "Normal."
 
 
 @pytest.mark.parametrize("least", [1, 4])
@@ -84,10 +105,19 @@ def test_growing_texts_grow_and_end_in_the_result(opt: Opt) -> None:
     assert lengths[0] < lengths[-1]
 
 
-def test_beams_show_nothing_before_the_end(opt: Opt) -> None:
+def test_beams_show_the_best_so_far_and_end_in_the_result(opt: Opt) -> None:
     steps: list[list[str]] = []
-    opt.generate(list(prefixes()), Decoding(beams=2, max_new_tokens=4), on_tokens=steps.append)
-    assert steps == []
+    decoding = Decoding(beams=2, min_new_tokens=4, max_new_tokens=6)
+    result = opt.generate(list(prefixes()), decoding, on_tokens=steps.append)
+    assert steps[-1] == result and len(steps) > 3
+    assert all(len(step) == 3 for step in steps)
+
+
+def test_tokens_are_those_of_the_text(opt: Opt) -> None:
+    decoding = Decoding(max_new_tokens=6)
+    said = opt.say(list(prefixes()), decoding)
+    assert [opt.text(one) for one in said] == opt.generate(list(prefixes()), decoding)
+    assert all(len(one.ids) == len(one.log_probs) and max(one.log_probs) <= 0 for one in said)
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
-"""The Q-Former: its attention is the one it used, costs nothing afterwards, and reads a batch as its singles."""
+"""The Q-Former: its attention is the one it used, costs nothing when nobody looks, and pictures projected once are read as ever."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from msmedcap.models.qformer import QFormer
 from tests import sizes
@@ -43,13 +47,58 @@ def test_attention_changes_nothing(qformer: QFormer) -> None:
 
 
 @torch.no_grad()
-def test_attend_gives_sdpa_back_even_when_it_fails(qformer: QFormer) -> None:
-    assert qformer.model.config._attn_implementation == "sdpa"
-    qformer.attend(tokens())
-    assert qformer.model.config._attn_implementation == "sdpa"
-    with pytest.raises(RuntimeError):
-        qformer.attend(torch.zeros(1, 3, WIDTH + 1))
-    assert qformer.model.config._attn_implementation == "sdpa"
+def test_attend_equals_eager_attention_to_the_last_bit(qformer: QFormer) -> None:
+    eager = copy.deepcopy(qformer.model)
+    eager.set_attn_implementation("eager")
+    queries = qformer.query_tokens.expand(2, -1, -1)
+    wanted = eager(query_embeds=queries, encoder_hidden_states=tokens(), output_attentions=True)
+    states, attention = qformer.attend(tokens())
+    assert torch.equal(states, wanted.last_hidden_state)
+    assert len(attention.weights) == len(wanted.cross_attentions)
+    assert all(torch.equal(a, b) for a, b in zip(attention.weights, wanted.cross_attentions, strict=True))
+
+
+class Called(TorchFunctionMode):
+    """The names of the torch functions called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_nobody_looks_nothing_is_weighed(qformer: QFormer) -> None:
+    def calls(run: Any) -> tuple[int, int]:
+        with Called() as called:
+            run(tokens())
+        return called.names.count("softmax"), called.names.count("scaled_dot_product_attention")
+
+    attentions = CONFIG.layers + len(qformer.cross_layers)
+    assert calls(qformer) == (0, attentions)
+    assert calls(qformer.attend) == (attentions, 0)
+    assert calls(qformer) == (0, attentions)
+
+
+@torch.no_grad()
+def test_visitors_who_look_and_visitors_who_do_not_share_a_model(qformer: QFormer) -> None:
+    pictures = [torch.randn(1, 9, WIDTH, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    read = [qformer(p) for p in pictures]
+    seen = [qformer.attend(p)[1].weights for p in pictures]
+
+    @torch.no_grad()
+    def visit(turn: int) -> bool:
+        which = turn // 2 % 4
+        if turn % 2:
+            return torch.equal(qformer(pictures[which]), read[which])
+        weights = qformer.attend(pictures[which])[1].weights
+        return all(torch.equal(a, b) for a, b in zip(weights, seen[which], strict=True))
+
+    with ThreadPoolExecutor(4) as visitors:
+        assert all(visitors.map(visit, range(200)))
 
 
 @torch.no_grad()
@@ -83,5 +132,88 @@ def test_every_query_answers_differently_and_to_the_picture(qformer: QFormer) ->
 
 
 def test_without_its_text_half_it_says_so(qformer: QFormer) -> None:
+    seen, ids = qformer.look(tokens()), torch.zeros(2, 3, dtype=torch.long)
+    length = CONFIG.queries + 3
     with pytest.raises(ValueError, match="no text half"):
-        qformer.joint(tokens(), torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 7, 7, dtype=torch.bool))
+        qformer.joint(seen, torch.arange(2), ids, torch.ones(2, length, length, dtype=torch.bool))
+    with pytest.raises(ValueError, match="no text half"):
+        qformer.apart(seen, ids, torch.ones(2, 3, length, dtype=torch.bool))
+
+
+PICTURES = torch.tensor([2, 0, 2, 3, 0, 2])  # one thrice, one not at all
+
+
+def by_hub(qformer: QFormer, pictures: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """What ``transformers``' own forward makes of one picture and one text in every row."""
+    assert qformer.words is not None and qformer.positions is not None
+    text = qformer.words(ids) + qformer.positions.weight[: ids.shape[1]]
+    queries = qformer.query_tokens.expand(len(ids), -1, -1)
+    return qformer.model(
+        query_embeds=torch.cat([queries, text], dim=1),
+        query_length=queries.shape[1],
+        attention_mask=mask[:, None],
+        encoder_hidden_states=pictures,
+    ).last_hidden_state
+
+
+@pytest.fixture
+def reader() -> QFormer:
+    return sizes.randomise(QFormer(CONFIG, encoder_width=WIDTH, text=True), 2)
+
+
+def texts(count: int) -> Tensor:
+    return torch.randint(5, 60, (count, 5), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("copies", [False, True, None])
+def test_pictures_projected_once_are_read_as_if_by_row(reader: QFormer, copies: bool | None) -> None:
+    ids, length = texts(len(PICTURES)), CONFIG.queries + 5
+    mask = torch.rand(len(ids), length, length, generator=torch.Generator().manual_seed(4)) > 0.3
+    mask |= torch.eye(length, dtype=torch.bool)
+    found = reader.joint(reader.look(tokens(4)), PICTURES, ids, mask, copies=copies)
+    torch.testing.assert_close(found, by_hub(reader, tokens(4)[PICTURES], ids, mask), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_their_gradients_are_those_of_the_rows(reader: QFormer, copies: bool) -> None:
+    ids, length = texts(len(PICTURES)), CONFIG.queries + 5
+    mask = torch.ones(len(ids), length, length, dtype=torch.bool)
+
+    def gradients(shared: bool) -> dict[str, Tensor]:
+        pictures = tokens(4).requires_grad_()
+        reader.zero_grad()
+        states = (
+            reader.joint(reader.look(pictures), PICTURES, ids, mask, copies=copies)
+            if shared
+            else by_hub(reader, pictures[PICTURES], ids, mask)
+        )
+        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(5))
+        (states * weights).sum().backward()
+        assert pictures.grad is not None
+        found = {name: p.grad.clone() for name, p in reader.named_parameters() if p.grad is not None}
+        return {**found, "pictures": pictures.grad}
+
+    ours, theirs = gradients(True), gradients(False)
+    assert ours.keys() == theirs.keys()
+    for name, wanted in theirs.items():
+        torch.testing.assert_close(ours[name], wanted, atol=1e-4, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+    assert not ours["pictures"][1].any()  # the picture that nobody reads
+
+
+@torch.no_grad()
+def test_one_pass_serves_texts_that_see_the_queries_and_texts_that_do_not(reader: QFormer) -> None:
+    ids, queries = texts(4), CONFIG.queries
+    mask = torch.ones(4, 5, queries + 5, dtype=torch.bool)
+    mask[:2, :, :queries] = False
+    states, said = reader.apart(reader.look(tokens(2)), ids, mask)
+    torch.testing.assert_close(states, reader(tokens(2)), atol=1e-5, rtol=1e-5)
+    whole = torch.zeros(4, queries + 5, queries + 5, dtype=torch.bool)
+    whole[:, :queries, :queries] = True
+    whole[:, queries:] = mask
+    wanted = by_hub(reader, tokens(2).repeat(2, 1, 1), ids, whole)
+    torch.testing.assert_close(said, wanted[:, queries:], atol=1e-5, rtol=1e-5)
+
+
+def test_looking_names_no_weight_anew(reader: QFormer) -> None:
+    names = {f"model.{name}" for name in reader.model.state_dict()}
+    assert set(reader.state_dict()) == names | {"query_tokens", "words.weight", "positions.weight"}

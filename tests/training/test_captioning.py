@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msmedcap.checkpoints import Frozen, build_captioner
-from msmedcap.config import Decoding
+from msmedcap.config import Decoding, LoopConfig
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import Opt
 from msmedcap.models.opt_loading import build_opt
@@ -19,7 +18,7 @@ from msmedcap.systems import SYSTEMS
 from msmedcap.training.alignment import AlignmentTask
 from msmedcap.training.captioning import CaptioningTask
 from msmedcap.training.language import LanguageTask, pack
-from msmedcap.training.loop import LoopConfig, fit
+from msmedcap.training.loop import fit
 from tests import sizes
 
 PROMPT = "The scan shows:"
@@ -69,6 +68,41 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
     assert {k for k in without if not k.endswith("key.bias")} == set()
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_learns_is_q_formers_queries_norms_and_projections(name: str) -> None:
+    captioner = sizes.captioner(name, sizes.frozen())
+    parts = {key.split(".")[2 + ("qformer" in key)] for key, _ in CaptioningTask(captioner, PROMPT).captioner.named_parameters()}
+    assert parts == {"norm", "query_tokens", "model", "projection"}
+
+
+def test_a_branch_that_stage_one_left_learns_its_projection_again() -> None:
+    captioner = sizes.captioner("BLIP2", sizes.frozen())
+    captioner.branches["clip"].projection.requires_grad_(False)
+    assert all(p.requires_grad for p in CaptioningTask(captioner, PROMPT).parameters())
+    assert not any(p.requires_grad for p in captioner.opt.parameters())
+
+
+def test_a_frozen_opt_in_bf16_trains_a_system_in_fp32(tmp_path: Path) -> None:
+    parts = sizes.frozen()
+    parts.opt.model.bfloat16()
+    captioner, before = sizes.captioner("MSMedCap", parts), states(parts)
+    task, features = CaptioningTask(captioner, PROMPT), captioner.encode(sizes.views(8))
+    task((features, sizes.CAPTIONS))["loss"].backward()
+    assert all(p.grad is not None and p.grad.dtype is torch.float32 for p in task.parameters())
+    fit(task, lambda step: (features, sizes.CAPTIONS), FEW, tmp_path, name="bf16")
+    assert_frozen(parts, before)
+
+
+@torch.no_grad()
+def test_a_caption_is_learnt_up_to_its_length() -> None:
+    captioner = sizes.captioner("BLIP2", sizes.frozen())
+    features = captioner.encode(sizes.views(8))
+    for length in (3, 64):
+        wanted = captioner.opt.loss(captioner.prefix(features, PROMPT), sizes.CAPTIONS, max_tokens=length)
+        found = CaptioningTask(captioner, PROMPT, max_tokens=length)((features, sizes.CAPTIONS))["loss"]
+        torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize("name", ["clip", "sam"])
 def test_stage_one_leaves_the_encoder_bit_identical(tmp_path: Path, name: str) -> None:
     parts = sizes.frozen()
@@ -107,7 +141,8 @@ def led(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
     rows = torch.stack([pack([text] * 3, tokenizer, 36)[0] for text in texts])
     loop = LoopConfig(steps=150, lr=1e-2, warmup=20, weight_decay=0.0, precision="no", save_every=150)
     fit(LanguageTask(model), lambda step: rows, loop, tmp_path_factory.mktemp("opt"), name="OPT")
-    return dataclasses.replace(sizes.frozen(), opt=Opt(model, tokenizer))
+    parts = sizes.frozen()
+    return Frozen(parts.clip, parts.sam, parts.prompts, Opt(model, tokenizer))
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import torch
 import msmedcap
 from msmedcap import systems
 from msmedcap.checkpoints import load_into, read_weights
+from msmedcap.config import LoopConfig
 from msmedcap.data.phantoms import make_phantom
 from msmedcap.data.phantoms.examples import save_dicom
 from msmedcap.models.branch import Branch
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.training import recipe as recipes
-from msmedcap.training.loop import LoopConfig
 from msmedcap.training.recipe import Recipe, build, without_text
 
 SHORT = LoopConfig(steps=2, lr=1e-3, warmup=1, ema=0.9, save_every=1, precision="no")
