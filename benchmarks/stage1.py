@@ -7,6 +7,7 @@ where dropout is off.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -28,12 +29,11 @@ Batch = tuple[Tensor, list[str], int]
 SENTENCE = "of the chest in lung window after contrast shows a nodule in the right upper lobe and a small effusion on the left side"
 
 
-def rows(*, device: torch.device, quick: bool) -> list[Row]:
+def rows(*, device: torch.device, quick: bool) -> Iterator[Row]:
     """CLIP's and SAM's step in bf16 (autocast, as trained) and fp32: the encoders' tokens are drawn, not computed."""
     config = systems.test() if quick else systems.full()
-    found = []
     # Over SAM's tokens the peer holds about 2 GB for every picture.
-    for view, batch, goal in (("clip", 8, ""), ("sam", 4, "<= 0.6")):
+    for view, batch, goal in (("clip", 4, ""), ("sam", 2, "≤ 0.6")):
         task = build_task(view, config).to(device).train()
         features = draw_batch(task, config, batch, device)
         for dtype in (torch.bfloat16, torch.float32):
@@ -42,10 +42,7 @@ def rows(*, device: torch.device, quick: bool) -> list[Row]:
             count, width = features[0].shape[1:]
             what = f"stage-1 step, {view} branch, batch {batch}, {count} x {width} tokens, {str(dtype).removeprefix('torch.')}"
             rounds = 1 if quick else 3
-            found.append(
-                pair("Stage 1", what, ours, peer, rounds=rounds, goal=goal, note="peer: one model pass per objective")
-            )
-    return found
+            yield pair("stage 1", what, ours, peer, rounds=rounds, goal=goal, note="peer: one model pass per objective")
 
 
 def build_task(view: str, config: ModelsConfig) -> AlignmentTask:

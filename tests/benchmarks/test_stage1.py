@@ -9,7 +9,7 @@ from msmedcap import systems
 
 
 def test_it_has_a_row_for_every_branch_and_dtype() -> None:
-    rows = stage1.rows(device=torch.device("cpu"), quick=True)
+    rows = list(stage1.rows(device=torch.device("cpu"), quick=True))
     assert [("clip" in r.what, "bfloat16" in r.what) for r in rows] == [
         (True, True),
         (True, False),
