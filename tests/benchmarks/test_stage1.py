@@ -17,7 +17,7 @@ def test_it_has_a_row_for_every_branch_and_dtype() -> None:
         (False, False),
     ]
     assert all(r.ours > 0 and r.peer is not None and r.peer > 0 for r in rows)
-    assert [r.goal for r in rows] == ["", "", "<= 0.6", "<= 0.6"]
+    assert [r.goal for r in rows] == ["", "", "≤ 0.6", "≤ 0.6"]
 
 
 def test_both_sides_give_one_loss_and_leave_no_gradient() -> None:
