@@ -244,7 +244,7 @@ def test_a_stop_that_is_asked_for_saves_and_says_how_to_go_on(
 ) -> None:
     before = signal.getsignal(number)
     with caplog.at_level(logging.WARNING), pytest.raises(error):
-        fit(Toy(), doing(lambda: os.kill(os.getpid(), number), 5), CONFIG, tmp_path / "cut", name="toy")
+        fit(Toy(), doing(lambda: signal.raise_signal(number), 5), CONFIG, tmp_path / "cut", name="toy")
     assert "toy: stopped and saved after 6 of 12 steps; run it again to go on." in caplog.messages
     assert signal.getsignal(number) is before
     assert (tmp_path / "cut" / "states" / "step-00000006").is_dir()
