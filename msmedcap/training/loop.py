@@ -296,7 +296,7 @@ class _Signals:
         self.seen = self.seen or number
         if number == signal.SIGINT:
             log.warning("stopping after this step; Ctrl-C once more stops at once, without saving")
-            signal.signal(number, self.before[number])
+            signal.signal(number, signal.default_int_handler)
 
 
 def _accelerator(config: LoopConfig) -> Accelerator:
