@@ -17,14 +17,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM
 
+from benchmarks.sam_encoder import published
 from benchmarks.timing import Row, default_dtype, pair, resident, seconds
 from msmedcap import checkpoints, systems
 from msmedcap.checkpoints import Frozen, Models
-from msmedcap.config import Decoding, ModelsConfig, SamConfig
+from msmedcap.config import Decoding, ModelsConfig
 from msmedcap.data.scans import open_scan
 from msmedcap.data.views import make_view
 from msmedcap.models.clip import ClipEncoder
@@ -81,7 +81,7 @@ class Peers:
         self.views = {
             spec.name: make_view(picture, spec)[None].to(models.device, dtype) for spec in models.config.views  # type: ignore[arg-type]
         }
-        sam = published_sam(models.config.sam, models.frozen.sam)
+        sam = published(models.config.sam, models.frozen.sam.image)
         self.encoders: dict[str, Callable[[Tensor], Tensor]] = {
             "clip": lambda view: models.frozen.clip.vision(view).last_hidden_state,
             "sam": lambda view: to_tokens(sam(view), "positions"),
@@ -115,27 +115,6 @@ class Peers:
             eos_token_id=opt.newline,
             pad_token_id=opt.tokenizer.pad_token_id,
         )
-
-
-def published_sam(config: SamConfig, weights: SamEncoder) -> ImageEncoderViT:
-    """``segment_anything``'s own image encoder on the very tensors of ``weights``."""
-    with torch.device("meta"):
-        encoder = ImageEncoderViT(
-            depth=config.layers,
-            embed_dim=config.hidden,
-            img_size=config.image_size,
-            mlp_ratio=4,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            num_heads=config.heads,
-            patch_size=config.patch,
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=config.global_layers,
-            window_size=config.window,
-            out_chans=config.out,
-        )
-    encoder.load_state_dict(weights.image.state_dict(), assign=True)
-    return encoder.eval()
 
 
 def random_models(device: torch.device, *, quick: bool, only: tuple[str, ...] | None = None, sam: str = "h") -> Models:

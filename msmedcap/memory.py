@@ -194,6 +194,9 @@ def _lay_out(facts: Facts, choice: Choice) -> Plan:
     else:
         kind_name = "int8" if choice.load_8bit else _short(dtype)
         items.append(Item("opt", here, kind_name, opt_bytes(shapes, dtype, load_8bit=choice.load_8bit)))
+        if here == "cpu" and dtype == torch.bfloat16:  # the head, tied to the word table, is packed beside it
+            table = next(shape for name, shape in shapes.items() if name.endswith("embed_tokens.weight"))
+            items.append(Item("working copy (head)", here, _short(dtype), math.prod(table) * dtype.itemsize))
     notes = tuple(f"The preset {name} works in {size(need)}." for name, need in more.items() if need > work.bytes)
     return Plan((*items, work), free, dtype, layout, notes=notes)
 

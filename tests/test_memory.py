@@ -92,6 +92,12 @@ def sizes_of_small_opt() -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in sizes.opt().model.named_parameters()}
 
 
+def test_the_head_that_is_packed_on_a_cpu_is_counted(full: Facts, room: dict[str, int]) -> None:
+    copies = {i.part: i.bytes for i in plan(full, Choice(CPU)).items if "copy" in i.part}
+    assert copies == {"working copy (head)": 2 * 50272 * 2560}
+    assert not [i for i in plan(full, Choice(CUDA)).items if "copy" in i.part]
+
+
 def test_what_does_not_fit_is_refused_with_the_options_that_do(full: Facts, room: dict[str, int]) -> None:
     room["cuda"] = 9 * GB
     found = plan(full, Choice(CUDA))
