@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from msmedcap import commands
 from msmedcap.config import UserError, parse_point
-from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS, check_systems
+from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS
 
 DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
 
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     explain = _command(choices, "explain", commands.run_explain, "draw where a system looked, as PNGs")
     explain.add_argument("scan", metavar="SCAN", help="a DICOM, PNG, JPEG ... file")
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the PNGs and maps.json")
-    explain.add_argument("--system", choices=tuple(SYSTEMS), default="MSMedCap", help="whose maps (default: MSMedCap)")
+    explain.add_argument("--system", default="MSMedCap", metavar="NAME", help="whose maps (default: %(default)s)")
     explain.add_argument("--point", type=_point, metavar="X,Y", help="also SAM's similarity to this pixel")
     _scan_flags(explain)
 
@@ -67,6 +67,7 @@ def _training(choices: Any) -> None:
     demo.add_argument("--data", type=Path, metavar="DIR", help=beside)
     demo.add_argument("--out", type=Path, default=Path("checkpoints/demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--work", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--rows", type=Path, metavar="DIR", help="also train Table 1's rows, into this model folder")
 
     evaluate = _command(choices, "evaluate", commands.run_evaluate, "caption data and score the facts (resumable)")
     evaluate.add_argument(
@@ -113,7 +114,9 @@ def _data_sets(choices: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = parser().parse_args(argv)
+    top = parser()
+    args = top.parse_args(argv)
+    _check_systems(top, args)
     debug = os.environ.get("MSMEDCAP_DEBUG") == "1"
     _quieten(debug)
     stdout = sys.stdout
@@ -161,11 +164,15 @@ def _scan_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _systems(text: str) -> tuple[str, ...]:
-    try:
-        names = check_systems(text, tuple(SYSTEMS))
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _check_systems(top: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a wrong name before anything is loaded; what other folders hold they know themselves."""
+    names = [*(getattr(args, "systems", None) or ()), getattr(args, "system", None)]
+    for name in filter(None, names if args.models in ("demo", "full") else ()):
+        if name not in SYSTEMS:
+            top.error(f"there is no system {name!r} here; choose from {', '.join(SYSTEMS)}")
 
 
 def _point(text: str) -> tuple[float, float]:

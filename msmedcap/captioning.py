@@ -56,8 +56,8 @@ class Reading:
 
 
 def systems_of(models: Models) -> tuple[str, ...]:
-    """The systems there are weights for, in the order they are shown."""
-    return tuple(name for name in SYSTEMS if name in models.captioners)
+    """The systems there are weights for, in the order they are shown: the paper's three, then others as the folder lists them."""
+    return tuple(name for name in dict.fromkeys((*SYSTEMS, *models.captioners)) if name in models.captioners)
 
 
 def ask(models: Models, *, systems: Sequence[str] | None, preset: str, prompt: str | None) -> Asked:

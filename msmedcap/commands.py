@@ -126,7 +126,7 @@ def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
 
     data = args.data or (DATA_BESIDE if DATA_BESIDE.is_dir() else None)
     out.note(f"Training on {data or 'made scans alone'}.")
-    recipe.build(data, args.out, args.work)
+    recipe.build(data, args.out, args.work, rows=args.rows)
     out.result(f"The weights are in {args.out}.", {"out": str(args.out)})
     return DONE
 

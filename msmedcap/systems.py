@@ -15,7 +15,6 @@ from msmedcap.config import (
     ModelsConfig,
     QFormerConfig,
     SamConfig,
-    UserError,
     ViewSpec,
 )
 
@@ -113,14 +112,3 @@ def test() -> ModelsConfig:
         ),
         branches={"clip": BranchConfig("clip", qformer=qformer), "sam": BranchConfig("sam", qformer=qformer)},
     )
-
-
-def check_systems(names: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The systems in a comma-separated list (all of ``known`` when None); an unknown name raises :class:`UserError`."""
-    if not names:
-        return known
-    chosen = tuple(n.strip() for n in names.split(",") if n.strip())
-    for name in chosen:
-        if name not in known:
-            raise UserError(f"There is no system {name!r} here; choose from {', '.join(known)}.")
-    return chosen

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("msmedcap.captioning",),
     ("msmedcap.batch",),
     ("msmedcap.predictor",),
-    ("msmedcap.training.loop", "msmedcap.training.recipe", "msmedcap.evaluation"),
+    ("msmedcap.training.loop", "msmedcap.training.rows", "msmedcap.training.recipe", "msmedcap.evaluation"),
     ("msmedcap.__main__", "msmedcap.commands", "msmedcap.demo"),
     ("app",),
 )
@@ -34,6 +34,8 @@ SIDEWAYS = {
     ("msmedcap.__main__", "msmedcap.commands"),
     ("msmedcap.convert", "msmedcap.checkpoints"),
     ("msmedcap.training.recipe", "msmedcap.training.loop"),
+    ("msmedcap.training.recipe", "msmedcap.training.rows"),
+    ("msmedcap.training.rows", "msmedcap.training.loop"),
 }
 
 OWNERS: dict[str, tuple[str, ...]] = {

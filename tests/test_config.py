@@ -119,14 +119,6 @@ def test_the_papers_decoding_and_the_published_sizes() -> None:
     assert systems.full().branches["clip"].qformer.queries == 32
 
 
-def test_systems_are_chosen_by_name() -> None:
-    known = tuple(systems.SYSTEMS)
-    assert systems.check_systems(None, known) == known
-    assert systems.check_systems("BLIP2, MSMedCap", known) == ("BLIP2", "MSMedCap")
-    with pytest.raises(UserError, match="no system 'BLIP3' here; choose from MSMedCap, BLIP2, SAM-BLIP2"):
-        systems.check_systems("BLIP3", known)
-
-
 def test_a_config_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         systems.demo().clip.hidden = 3  # type: ignore[misc]

@@ -214,6 +214,7 @@ def test_a_mistake_is_one_line_and_status_2(fake, scans, capsys, arguments: list
         (["segmnt"], "segmnt"),
         (["caption"], "SCAN"),
         (["caption", "x", "--systems", "GPT"], "'GPT'"),
+        (["explain", "x", "--out", "y", "--system", "GPT"], "'GPT'"),
         (["caption", "x", "--preset", "slow"], "slow"),
         (["caption", "x", "--frame", "-1"], "--frame"),
         (["explain", "x"], "--out"),
@@ -344,7 +345,7 @@ def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path,
         beside.mkdir(parents=True)
     asked: list[Path | None] = []
     monkeypatch.setattr(commands, "DATA_BESIDE", beside)
-    monkeypatch.setattr(recipe, "build", lambda data, out, work: asked.append(data))
+    monkeypatch.setattr(recipe, "build", lambda data, out, work, rows: asked.append(data))
     assert main(["demo-weights", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
     assert asked == [beside if there else None]
     assert (str(beside) if there else "made scans alone") in capsys.readouterr().err

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from msmedcap.config import UserError
 from msmedcap.data.captions import plain_caption
 from msmedcap.data.groups import MAX_DISTANCE, hamming, perceptual_hash
 from msmedcap.data.masks import read_cxr_seg, read_mask, read_sa_med2d
@@ -51,14 +52,18 @@ class Pool:
     masks: Tensor
     mask_rows: Tensor
 
-    def rows(self, step: int, count: int, *, seed: int, scans_only: bool = False) -> Tensor:
-        """The pictures of step ``step``, drawn by weight: ``[count]``; ``scans_only`` leaves the general scenes out."""
+    def rows(self, step: int, count: int, *, seed: int, kinds: str = "GM") -> Tensor:
+        """The pictures of step ``step``, drawn by weight: ``[count]``.
+
+        ``kinds``: ``"G"`` general scenes alone, ``"M"`` scans alone, ``"GM"`` both; raises :class:`UserError` where there are none.
+        """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         weights = self.weights
-        if scans_only:
-            scans = torch.zeros_like(weights)
-            scans[self.scans()] = 1
-            weights = weights * scans
+        if kinds != "GM":
+            scenes = torch.tensor([source == "scenes" for source in self.sources])
+            weights = weights * (scenes if kinds == "G" else ~scenes)
+        if not weights.any():
+            raise UserError(f"There are no pictures of kind {kinds} to train on; make scenes for G and scans for M.")
         return torch.multinomial(weights, count, replacement=True, generator=generator)
 
     def mask_draw(self, step: int, count: int, *, each: int, seed: int) -> Tensor:

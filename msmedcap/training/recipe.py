@@ -1,7 +1,8 @@
 """The demo weights from nothing: every stage in order, each resumable, each skipped once it is done.
 
-Language model → CLIP encoder → SAM encoder → feature cache → stage 1 for each branch → stage 2 for each system. Comes in: the
-data folder (or None: made scans alone). Goes out: a model folder as :mod:`msmedcap.checkpoints` reads it.
+Language model → CLIP encoder → SAM encoder → feature cache → stage 1 for each branch → stage 2 for each system. The shipped systems
+are rows of Table 1 (:mod:`msmedcap.training.rows`); the others are trained where asked for, into a folder of their own. Comes in:
+the data folder (or None: made scans alone). Goes out: a model folder as :mod:`msmedcap.checkpoints` reads it.
 """
 
 from __future__ import annotations
@@ -25,21 +26,19 @@ from msmedcap.config import LoopConfig, ModelsConfig, to_json
 from msmedcap.data.captions import swap_sides
 from msmedcap.data.corpus import led_captions, paragraphs
 from msmedcap.data.store import Augmentation, draw, random_masks, random_views
-from msmedcap.models.branch import Branch
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.models.frozen import freeze
 from msmedcap.models.opt import Opt
 from msmedcap.models.opt_loading import build_opt, load_opt
 from msmedcap.models.sam import SamEncoder, SamPrompts
 from msmedcap.models.tokens import Tokenizer, load_tokenizer, train_tokenizer
-from msmedcap.training.alignment import AlignmentTask
-from msmedcap.training.captioning import CaptioningTask
 from msmedcap.training.contrast import ContrastiveTask, texts_of
-from msmedcap.training.features import PoolCache, cache_features
+from msmedcap.training.features import cache_features
 from msmedcap.training.language import LanguageTask, pack
 from msmedcap.training.loop import fit
 from msmedcap.training.masking import MaskedTask, PromptableTask, PromptBatch
 from msmedcap.training.pool import Pool, load_pool
+from msmedcap.training.rows import SHIPPED, Row, RowTrainer, Stages, every_row
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -50,29 +49,36 @@ class Recipe:
     """Sizes and lengths of every stage of the demo weights."""
 
     phantoms: int = 1500
-    scenes: int = 400
+    scenes: int = 1200
     language: LoopConfig = LoopConfig(steps=750, lr=2e-3, warmup=100, save_every=150)
     language_batch: int = 32
     row_length: int = 128
-    contrast: LoopConfig = LoopConfig(steps=1400, lr=1e-3, warmup=150, ema=0.998, save_every=200)
+    contrast: LoopConfig = LoopConfig(steps=2800, lr=1e-3, warmup=150, ema=0.998, save_every=200, cycles=2)
     contrast_batch: int = 64
-    masked: LoopConfig = LoopConfig(steps=300, lr=1e-3, warmup=50, save_every=100)
+    masked: LoopConfig = LoopConfig(steps=700, lr=1e-3, warmup=50, save_every=100)
     masked_batch: int = 32
-    promptable: LoopConfig = LoopConfig(steps=350, lr=5e-4, warmup=50, ema=0.99, save_every=100)
+    promptable: LoopConfig = LoopConfig(steps=1100, lr=5e-4, warmup=50, ema=0.99, save_every=100)
     promptable_batch: int = 12
     prompts_each: int = 4
     draws: int = 3
-    alignment: LoopConfig = LoopConfig(steps=450, lr=5e-4, warmup=50, ema=0.995, save_every=300)
-    captioning: LoopConfig = LoopConfig(steps=600, lr=5e-4, warmup=50, ema=0.995, save_every=300)
-    batch: int = 48
     # A little weaker than while the encoders trained: the frozen features of far-off views teach the Q-Formers little.
     cache_strength: float = 0.8
+    stages: Stages = Stages()
 
 
-def build(data: Path | None, out: Path, work: Path, *, recipe: Recipe | None = None, config: ModelsConfig | None = None) -> None:
+def build(
+    data: Path | None,
+    out: Path,
+    work: Path,
+    *,
+    rows: Path | None = None,
+    recipe: Recipe | None = None,
+    config: ModelsConfig | None = None,
+) -> None:
     """Train everything and write the model folder ``out``; ``work`` keeps every stage's state, so a second call goes on.
 
-    Without ``data`` (or where it is missing) training runs on made scans alone, and says so.
+    With ``rows`` all of Table 1's rows are trained too, and written there as one model folder of many systems. Without ``data`` (or
+    where it is missing) training runs on made scans alone, and says so.
     """
     recipe, config = recipe or Recipe(), config or systems.demo()
     if data is None or not data.is_dir():
@@ -88,14 +94,13 @@ def build(data: Path | None, out: Path, work: Path, *, recipe: Recipe | None = N
     cache = cache_features(
         pool, {"clip": clip, "sam": sam}, config, work / "features", draws=recipe.draws, strength=recipe.cache_strength
     )
-    for name in config.branches:
-        alignment_stage(name, pool, cache, frozen, config, recipe, work / "alignment" / name)
-    for name in config.systems:
-        captioning_stage(name, pool, cache, frozen, config, recipe, work)
-    write(config, frozen, work, out)
+    trainer = RowTrainer(pool, cache, frozen, config, recipe.stages, work)
     sources = dict(sorted(Counter(pool.sources).items()))
     record = {"pictures": sources, "masks": len(pool.masks), "recipe": dataclasses.asdict(recipe)}
-    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for folder, chosen in ((out, {name: SHIPPED[name] for name in config.systems}), (rows, every_row())):
+        if folder:
+            write(trainer, chosen, folder)
+            (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def corpus(data: Path | None, pool: Pool, config: ModelsConfig) -> list[str]:
@@ -183,66 +188,20 @@ def sam_stage(pool: Pool, config: ModelsConfig, recipe: Recipe, folder: Path) ->
     return freeze(encoder), freeze(prompts)
 
 
-def alignment_stage(
-    name: str, pool: Pool, cache: PoolCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, folder: Path
-) -> None:
-    """Stage 1 of one branch, kept in ``folder/branch`` with its text half."""
-    branch = Branch(config.branches[name], frozen.encoder(name), llm_width=frozen.opt.width, text=True)
-
-    def train() -> None:
-        def batch(step: int) -> tuple[Tensor, list[str], int]:
-            features, texts = cache.batch(pool.rows(step, recipe.batch, seed=3), seed=step)
-            return branch.tokens(features[name]), texts, step
-
-        fit(AlignmentTask(branch, frozen.opt.tokenizer), batch, recipe.alignment, folder, name=f"stage 1, {name} branch")
-
-    _stage(branch, folder / "branch", train, keep_training=True)
-
-
-def captioning_stage(
-    name: str, pool: Pool, cache: PoolCache, frozen: Frozen, config: ModelsConfig, recipe: Recipe, work: Path
-) -> None:
-    """Stage 2 of one system from the shared stage-1 branches: same captions, steps and seed for every system."""
-    captioner = checkpoints.build_captioner({n: config.branches[n] for n in config.systems[name]}, frozen)
-    for view, branch in captioner.named_branches():
-        branch.load_state_dict(without_text(checkpoints.read_weights(work / "alignment" / view / "branch")))
-
-    def train() -> None:
-        def batch(step: int) -> tuple[dict[str, Tensor], list[str]]:
-            # Section 2.3: the captioner is fine-tuned on medical pictures alone.
-            features, texts = cache.batch(pool.rows(step, recipe.batch, seed=4, scans_only=True), seed=step)
-            return {view: branch.tokens(features[view]) for view, branch in captioner.named_branches()}, texts
-
-        task = CaptioningTask(captioner, config.train_prompt)
-        fit(task, batch, recipe.captioning, work / "captioning" / name, name=f"stage 2, {name}")
-
-    _stage(captioner, work / "captioning" / name / "weights", train, keep_training=True)
-
-
-def without_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A stage-1 branch's weights as stage 2 takes them: the Q-Former's text half (its words and its own feed-forward) dropped."""
-    text = (".intermediate.", ".output.dense.", ".output.LayerNorm.")
-
-    def is_text(key: str) -> bool:
-        part = key.partition("qformer.model.encoder.layer.")[2].partition(".")[2]
-        return key.startswith(("qformer.words.", "qformer.positions.")) or f".{part}".startswith(text)
-
-    return {k: v for k, v in state.items() if not is_text(k)}
-
-
-def write(config: ModelsConfig, frozen: Frozen, work: Path, out: Path) -> None:
-    """The model folder ``out`` from what the stages left in ``work``; a README.md that lies in ``out`` stays."""
+def write(trainer: RowTrainer, systems: Mapping[str, Row], out: Path) -> None:
+    """The model folder ``out`` with ``systems``, trained unless that is done; a README.md that lies in ``out`` stays."""
+    captioners = {name: trainer.trained(row) for name, row in systems.items()}
+    frozen = trainer.frozen
     out.mkdir(parents=True, exist_ok=True)
     for part in ("clip", "sam", "sam_prompts", "opt", "systems"):
         shutil.rmtree(out / part, ignore_errors=True)
     checkpoints.save_weights(frozen.clip.state_dict(), out / "clip")
     checkpoints.save_weights(frozen.sam.state_dict(), out / "sam")
     checkpoints.save_weights(frozen.prompts.state_dict(), out / "sam_prompts")
-    shutil.copytree(work / "language" / "opt", out / "opt")
-    for name, branches in config.systems.items():
-        captioner = checkpoints.build_captioner({n: config.branches[n] for n in branches}, frozen)
-        checkpoints.load_into(captioner, work / "captioning" / name / "weights")
+    shutil.copytree(trainer.work / "language" / "opt", out / "opt")
+    for name, captioner in captioners.items():
         checkpoints.save_system(captioner, name, out / "systems" / name)
+    config = dataclasses.replace(trainer.config, systems={name: tuple(row.stage1) for name, row in systems.items()})
     (out / "config.json").write_text(to_json(config), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 def test_scenes_are_drawn_unless_scans_alone_are_asked_for(pool: Pool) -> None:
     every = {pool.sources[row] for row in pool.rows(0, 400, seed=0).tolist()}
-    alone = {pool.sources[row] for row in pool.rows(0, 400, seed=0, scans_only=True).tolist()}
+    alone = {pool.sources[row] for row in pool.rows(0, 400, seed=0, kinds="M").tolist()}
     assert every == {"phantoms", "scenes"} and alone == {"phantoms"}
 
 

@@ -13,15 +13,17 @@ from msmedcap.checkpoints import load_into, read_weights
 from msmedcap.config import LoopConfig
 from msmedcap.data.phantoms import make_phantom
 from msmedcap.data.phantoms.examples import save_dicom
-from msmedcap.models.branch import Branch
 from msmedcap.models.clip import ClipEncoder
 from msmedcap.training import recipe as recipes
-from msmedcap.training.recipe import Recipe, build, without_text
+from msmedcap.training import rows
+from msmedcap.training.recipe import Recipe, build
+from msmedcap.training.rows import TABLE_1, Stages, every_row
 
 SHORT = LoopConfig(steps=2, lr=1e-3, warmup=1, ema=0.9, save_every=1, precision="no")
 TINY = Recipe(
     phantoms=10, scenes=2, language=SHORT, language_batch=2, row_length=32, contrast=SHORT, contrast_batch=6, masked=SHORT,
-    masked_batch=2, promptable=SHORT, promptable_batch=2, draws=2, alignment=SHORT, captioning=SHORT, batch=4,
+    masked_batch=2, promptable=SHORT, promptable_batch=2, draws=2,
+    stages=Stages(alignment=SHORT, captioning=SHORT, batch=4),
 )
 
 
@@ -29,7 +31,7 @@ TINY = Recipe(
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``models`` built from nothing and the ``work`` it was built in."""
     folder = tmp_path_factory.mktemp("recipe")
-    build(None, folder / "models", folder / "work", recipe=TINY, config=systems.test())
+    build(None, folder / "models", folder / "work", rows=folder / "rows", recipe=TINY, config=systems.test())
     return folder
 
 
@@ -42,26 +44,44 @@ def test_the_folder_captions_a_scan_with_all_three_systems(built: Path, tmp_path
 def test_a_second_run_trains_nothing_and_writes_the_same_weights(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "fit", lambda *_, **__: pytest.fail("a stage that was done trained again"))
+    for module in (recipes, rows):
+        monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("a stage that was done trained again"))
     build(None, tmp_path / "again", built / "work", recipe=TINY, config=systems.test())
     before, after = (read_weights(folder / "systems" / "MSMedCap") for folder in (built / "models", tmp_path / "again"))
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_every_system_starts_from_the_same_stage_one_branches_but_learns_its_own(built: Path) -> None:
-    alone = read_weights(built / "models" / "systems" / "BLIP2")
-    both = read_weights(built / "models" / "systems" / "MSMedCap")
-    stage1 = without_text(read_weights(built / "work" / "alignment" / "clip" / "branch"))
-    key = "qformer.query_tokens"
-    assert not torch.equal(alone[f"branches.clip.{key}"], both[f"branches.clip.{key}"])
-    assert torch.allclose(alone[f"branches.clip.{key}"], stage1[key], atol=0.05)
+def test_systems_share_the_branches_of_stage_one_and_each_learns_its_own_stage_two(built: Path) -> None:
+    folders = {folder.name for folder in (built / "work" / "alignment").iterdir()}
+    assert {"clip-G.s0", "clip-GM.s0", "sam-G.s0", "sam-GM.s0", "clip-GM.s2", "sam-GM.channels.s0"} < folders
+    start = read_weights(built / "work" / "alignment" / "clip-GM.s0" / "branch")["branch.qformer.query_tokens"]
+    alone, both = (
+        read_weights(built / "rows" / "systems" / name)["branches.clip.qformer.query_tokens"]
+        for name in ("BLIP2-GM", "MSMedCap-GM-GM")
+    )
+    assert not torch.equal(alone, both)
+    assert torch.allclose(alone, start, atol=0.05) and torch.allclose(both, start, atol=0.05)
 
 
-def test_dropping_the_text_half_leaves_exactly_a_branch_without_text() -> None:
-    config = systems.test()
-    encoder = ClipEncoder(config.clip)
-    with_text = Branch(config.branches["clip"], encoder, llm_width=16, text=True).state_dict()
-    assert without_text(with_text).keys() == Branch(config.branches["clip"], encoder, llm_width=16).state_dict().keys()
+def test_the_rows_are_one_folder_whose_systems_all_caption(built: Path, tmp_path: Path) -> None:
+    save_dicom(make_phantom(3), tmp_path / "scan.dcm")
+    captions = msmedcap.load(str(built / "rows"), device="cpu").set_scan(tmp_path / "scan.dcm").captions()
+    assert tuple(captions) == tuple(every_row()) and {row.name for row in TABLE_1} < set(captions)
+
+
+def test_a_shipped_system_is_the_row_it_stands_for(built: Path) -> None:
+    shipped, row = (
+        read_weights(built / folder) for folder in ("models/systems/MSMedCap", "rows/systems/MSMedCap-G-GM")
+    )
+    assert shipped.keys() == row.keys() and all(torch.equal(shipped[k], row[k]) for k in row)
+
+
+def test_what_stage_one_saw_is_what_the_name_says(built: Path) -> None:
+    seen = read_weights(built / "work" / "alignment" / "clip-G.s0" / "branch")
+    other = read_weights(built / "work" / "alignment" / "clip-GM.s0" / "branch")
+    again = read_weights(built / "work" / "alignment" / "clip-GM.s1" / "branch")
+    key = "branch.qformer.words.weight"
+    assert not torch.equal(seen[key], other[key]) and not torch.equal(other[key], again[key])
 
 
 def test_no_file_is_larger_than_a_space_takes_and_none_is_a_pickle(built: Path) -> None:
