@@ -4,7 +4,7 @@
 #   make lint              ruff                make types             mypy
 
 .DEFAULT_GOAL := app
-.PHONY: app test lint types browser
+.PHONY: app test lint types programs
 
 # The newest Python that can make a virtual environment; name another with PYTHON=...
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
@@ -16,7 +16,7 @@ PIP := $(VENV) -m pip --disable-pip-version-check install
 app: .venv/.installed
 	@exec $(VENV) app.py --port $(PORT)
 
-test: .venv/.installed-dev browser
+test: .venv/.installed-dev programs
 	@exec $(VENV) -m pytest $(ARGS)
 
 lint: .venv/.installed-dev
@@ -25,13 +25,16 @@ lint: .venv/.installed-dev
 types: .venv/.installed-dev
 	@$(VENV) -m mypy
 
-# The browser test reads the page in Chromium; where it cannot be installed that test skips and says why.
-browser:
-	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null \
-	&& command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "Installing Chromium for the browser test"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
-		>/dev/null 2>&1 || echo "Chromium could not be installed; the browser test will skip" >&2; \
+# The browser tests read the page in Chromium, the COCO caption metrics run on Java; where these cannot be installed their tests
+# skip and say why.
+programs:
+	@missing=; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing=chromium; \
+	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "Installing $$missing for the tests"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+		>/dev/null 2>&1 || echo "$$missing could not be installed; the tests that need them will skip" >&2; \
 	fi
 
 $(VENV):

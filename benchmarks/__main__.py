@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-GROUPS = ("machine", "pipelines", "decoding", "sam_encoder", "stage1", "eight_bit", "demo_scale")
+GROUPS = ("machine", "pipelines", "decoding", "sam_encoder", "stage1", "eight_bit", "demo_scale", "caption_metrics")
 
 
 def main() -> int:

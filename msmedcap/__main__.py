@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
     caption = _command(choices, "caption", commands.run_caption, "write the captions of the three systems")
     caption.add_argument("scans", nargs="+", metavar="SCAN", help="a DICOM, PNG, JPEG ... file, or a folder of them")
-    caption.add_argument("--systems", type=_systems, metavar="A,B", help=f"some of {','.join(SYSTEMS)} (default: all)")
+    caption.add_argument("--systems", type=_names, metavar="A,B", help=f"some of {','.join(SYSTEMS)} (default: all)")
     caption.add_argument("--preset", choices=PRESETS, default="fast", help="greedy, or the authors' beams")
     caption.add_argument("--prompt", metavar="TEXT", help="what the caption continues (default: the preset's prompt)")
     _scan_flags(caption)
@@ -55,13 +56,14 @@ def parser() -> argparse.ArgumentParser:
     _scan_flags(explain)
 
     _training(choices)
+    _measuring(choices)
     _model_folders(choices)
     _data_sets(choices)
     return top
 
 
 def _training(choices: Any) -> None:
-    """The commands that make weights and measure them."""
+    """The commands that make weights."""
     demo = _command(choices, "demo-weights", commands.run_demo_weights, "rebuild the shipped weights (resumable)")
     beside = "a folder of data sets (default: ../shared/data beside the checkout, else made phantoms alone)"
     demo.add_argument("--data", type=Path, metavar="DIR", help=beside)
@@ -69,12 +71,54 @@ def _training(choices: Any) -> None:
     demo.add_argument("--work", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--rows", type=Path, metavar="DIR", help="also train Table 1's rows, into this model folder")
 
-    evaluate = _command(choices, "evaluate", commands.run_evaluate, "caption data and score the facts (resumable)")
-    evaluate.add_argument(
-        "--data", type=_dataset, action="append", required=True, metavar="NAME=PATH", help="repeatable"
-    )
-    evaluate.add_argument("--split", required=True, metavar="SPLIT", help="such as dev or test")
+    train = _command(choices, "train", commands.run_train, "train one stage of the paper (resumable; also by several processes)")
+    train.add_argument("task", nargs="?", choices=("alignment", "captioning"), help="stage 1 of a branch, or stage 2 of a system")
+    train.add_argument("--config", metavar="FILE|NAME", help="a JSON file, or the name of a preset")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as loop.lr=1e-4 (repeatable)")
+    train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: the preset's)")
+    train.add_argument("--out-models", type=Path, metavar="DIR", help="after captioning, a whole model folder besides")
+    train.add_argument("--estimate", action="store_true", help="say how much there is to do, and stop")
+    train.add_argument("--list", action="store_true", help="the presets there are")
+
+
+def _measuring(choices: Any) -> None:
+    """The commands that measure and show what was measured."""
+    evaluate = _command(choices, "evaluate", commands.run_evaluate, "caption data and score the captions (resumable)")
+    evaluate.add_argument("--data", type=_dataset, action="append", metavar="NAME=PATH", help="to caption (repeatable)")
+    evaluate.add_argument("--split", metavar="SPLIT", help="such as dev or test")
+    evaluate.add_argument("--captions", type=Path, nargs="+", metavar="FILE", help="score these instead, without a model")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="for captions, scores.json, scores.md")
+    evaluate.add_argument("--systems", type=_names, metavar="A,B", help="some of the folder's systems (default: all)")
+    evaluate.add_argument("--preset", choices=PRESETS, default="fast", help="greedy, or the authors' beams")
+    evaluate.add_argument("--selection", default="", metavar="NAME", help="a named selection, such as paper-roco-test")
+    evaluate.add_argument("--clean", action="store_true", help="take figure labels and the like out of the references")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="only the first N cases of each data set")
+    kinds = "some of facts,clinical,BLEU,METEOR,ROUGE-L,CIDEr,ROUGE-1 (default: all that Java lets run)"
+    evaluate.add_argument("--metrics", type=_names, metavar="A,B", help=kinds)
+    models = "some of bertscore,bartscore,bleurt,imageclef-bertscore,imageclef-bleurt, each also as NAME=MODEL"
+    evaluate.add_argument("--neural", type=_names, default=(), metavar="A,B", help=models)
+
+    table = _command(choices, "table1", commands.run_table1, "write Table 1, the paper's rows beside ours")
+    table.add_argument("--scores", type=Path, nargs="+", required=True, metavar="FILE", help="scores.json of evaluate")
+    table.add_argument("--out", type=Path, required=True, metavar="DIR", help="for table1.md, .csv, .tex, .png and .pdf")
+    table.add_argument("--data", metavar="NAME", help="the data set (default: the one of most cases)")
+    table.add_argument("--split", metavar="SPLIT", help="its split")
+    table.add_argument("--general", default="", metavar="TEXT", help="what the general pictures (G) were")
+
+    figure = _command(choices, "figure4", commands.run_figure4, "draw Fig. 4: scans, true captions, the systems' captions")
+    figure.add_argument(
+        "--data", type=_dataset, action="append", required=True, metavar="NAME=PATH",
+        help="the captions' data set; without --captions, where to look for the paper's own cases (repeatable)",
+    )
+    figure.add_argument("--captions", type=Path, metavar="FILE", help="a captions file of evaluate")
+    figure.add_argument("--out", type=Path, required=True, metavar="DIR", help="for figure4.png, .pdf and .md")
+    figure.add_argument("--ids", type=_names, default=(), metavar="A,B", help="these cases of the captions file")
+    rules = "or the most telling: best and worst for MSMedCap beside BLIP2, or drawn at random (default: %(default)s)"
+    figure.add_argument("--rule", choices=("both", "best", "failures", "random"), default="both", help=rules)
+    figure.add_argument("--count", type=_count, default=3, metavar="N", help="cases of each kind (default: %(default)s)")
+    figure.add_argument("--columns", type=_count, default=3, metavar="N", help="scans side by side (default: %(default)s)")
+    figure.add_argument("--systems", type=_names, metavar="A,B", help="whose captions (default: the paper's three)")
+    figure.add_argument("--preset", choices=PRESETS, default="fast", help="how the paper's cases are captioned")
 
 
 def _model_folders(choices: Any) -> None:
@@ -116,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     top = parser()
     args = top.parse_args(argv)
+    args.typed = shlex.join(["python", "-m", "msmedcap", *(sys.argv[1:] if argv is None else argv)])
     _check_systems(top, args)
     debug = os.environ.get("MSMEDCAP_DEBUG") == "1"
     _quieten(debug)
@@ -163,7 +208,7 @@ def _scan_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-burned-in", action="store_true", help="take pictures with text burned in")
 
 
-def _systems(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -185,6 +230,12 @@ def _point(text: str) -> tuple[float, float]:
 def _frame(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a frame; frames are counted from 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return int(text)
 
 

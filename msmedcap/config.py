@@ -163,9 +163,79 @@ class ModelsConfig:
 
 
 @dataclass(frozen=True)
+class SegmenterConfig:
+    """SEG-SAM beyond SAM's own parts: what names a mask, and what can be switched off.
+
+    - ``classes``: the names a mask can have, in the order of every score; the text token summarises the first ``summarised``, which
+      are those of the training. Later ones are named, too, but change nothing for the others.
+    - ``semantics``: the semantic-aware decoder; without it masks have no names. ``tokens`` is the number of its
+      classification-oriented tokens, so the most classes of unprompted objects it can tell.
+    - ``text``: the text-to-vision module; without it each class is a learned vector and no class can be added.
+    - ``text_encoder``: who read the descriptions, ``"opt"`` (the language model of the same models folder) or a hub id;
+      ``text_width`` is the width of what it says, ``text_parts`` the number of sentences of a class.
+    """
+
+    classes: tuple[str, ...]
+    summarised: int
+    semantics: bool = True
+    text: bool = True
+    tokens: int = 24
+    text_encoder: str = "opt"
+    text_width: int = 256
+    text_parts: int = 5
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or not self.classes:
+            raise UserError("classes must be at least one name, each once.")
+        if not 1 <= self.summarised <= len(self.classes):
+            raise UserError(f"summarised is {self.summarised}; it must be between 1 and {len(self.classes)}, the count of classes.")
+        for name in ("tokens", "text_width", "text_parts"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """How SEG-SAM is prompted in training, and what each loss weighs (0 switches one off).
+
+    Sources: *SAM* (Kirillov et al. 2023, Section 3 and Appendix A); *DETR* (Carion et al. 2020, its matching; here with the
+    focal class cost of Deformable DETR, Zhu et al. 2021, and its weight 2); *ours* (SEG-SAM's abstract names the loss, not its
+    weight).
+
+    - ``focal``, ``dice``, ``iou``: 20, 1, 1, SAM; for the binary masks and, less ``iou``, for the semantic mask.
+    - ``naming``: cross-entropy of the prompted object's class; ours.
+    - ``presence``: the set prediction's focal loss; DETR.
+    - ``alignment``: the cross-mask spatial alignment; ours.
+    - ``rounds``: prompts per object, the first a point or a box (one half each), the others points in the error; SAM has 11,
+      the demo scale 3 for time.
+    - ``box_jitter``: deviation of a box's sides as a share of its length, at most 20 of 1024 pixels; SAM.
+    - ``keep_mask``: how often a round also gets the mask of the round before; SAM always, ours less often, since a reader who
+      sets several points at once has no such mask.
+    """
+
+    focal: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    naming: float = 1.0
+    presence: float = 2.0
+    alignment: float = 1.0
+    rounds: int = 3
+    box_jitter: float = 0.1
+    keep_mask: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("focal", "dice", "iou", "naming", "presence", "alignment", "box_jitter", "keep_mask"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.rounds < 1:
+            raise UserError(f"rounds is {self.rounds}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """Length and pace of a training: AdamW; the learning rate warms up linearly, then falls as a cosine to ``min_lr``.
 
+    The warm-up begins with ``start_lr`` (0: with the first of its ``warmup`` equal steps). ``betas`` are AdamW's.
     ``steps`` counts optimiser steps, each of ``accumulate`` micro batches. The course of the learning rate runs ``cycles``
     times within ``steps`` (warm restarts); the last cycle takes what does not divide evenly. ``clip`` bounds the gradient's
     norm; ``precision`` is ``"no"``, ``"bf16"`` or ``"fp16"``; ``ema`` is the decay of the averaged weights (0: none). Every
@@ -189,6 +259,8 @@ class LoopConfig:
     accumulate: int = 1
     keep: int = 2
     patience: int = 0
+    betas: tuple[float, float] = (0.9, 0.98)
+    start_lr: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, ("no", "bf16", "fp16"))

@@ -21,11 +21,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("msmedcap.models", "msmedcap.data"),
     ("msmedcap.memory",),
     ("msmedcap.checkpoints", "msmedcap.convert", "msmedcap.hub"),
+    ("msmedcap.segmenters",),
     ("msmedcap.explain", "msmedcap.training"),
     ("msmedcap.captioning",),
     ("msmedcap.batch",),
     ("msmedcap.predictor",),
-    ("msmedcap.training.loop", "msmedcap.training.rows", "msmedcap.training.recipe", "msmedcap.evaluation"),
+    (
+        "msmedcap.training.loop", "msmedcap.training.rows", "msmedcap.training.recipe", "msmedcap.training.kits",
+        "msmedcap.training.train", "msmedcap.evaluation",
+    ),
     ("msmedcap.__main__", "msmedcap.commands", "msmedcap.demo"),
     ("app",),
 )
@@ -34,6 +38,8 @@ SIDEWAYS = {
     ("msmedcap.__main__", "msmedcap.commands"),
     ("msmedcap.convert", "msmedcap.checkpoints"),
     ("msmedcap.training.recipe", "msmedcap.training.loop"),
+    ("msmedcap.training.train", "msmedcap.training.loop"),
+    ("msmedcap.training.train", "msmedcap.training.kits"),
     ("msmedcap.training.recipe", "msmedcap.training.rows"),
     ("msmedcap.training.rows", "msmedcap.training.loop"),
 }
@@ -46,7 +52,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "webdataset": ("msmedcap.data.shards",),
     "pyarrow": ("msmedcap.data.sets.parquet",),
     "bitsandbytes": ("msmedcap.models.opt_loading",),
-    "transformers": ("msmedcap.models",),
+    "pycocoevalcap": ("msmedcap.evaluation.coco_toolkit",),
+    "transformers": ("msmedcap.models", "msmedcap.evaluation.neural"),
     "matplotlib": ("msmedcap.demo.viewer", "msmedcap.evaluation"),
 }
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 60

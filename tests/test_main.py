@@ -21,6 +21,7 @@ from msmedcap.__main__ import main, parser
 from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
+from msmedcap.data.sets import Case
 from msmedcap.explain.maps import Map
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,6 +196,10 @@ def test_a_missing_scan_among_many_is_reported_and_skipped(fake, scans, capsys) 
         (["demo-weights", "--data", "{dir}/nowhere"], "nowhere does not exist"),
         (["demo-weights", "--device", "cuda"], "on the CPU"),
         (["evaluate", "--data", "other={dir}", "--split", "dev", "--out", "{dir}/o"], "'other'"),
+        (["evaluate", "--out", "{dir}/o"], "--captions"),
+        (["table1", "--scores", "{dir}/no.json", "--out", "{dir}/o"], "no.json"),
+        (["figure4", "--data", "roco={dir}/no", "--out", "{dir}/o"], "does not exist"),
+        (["train", "alignment", "--config", "nothing"], "'nothing'"),
         (["evaluate", "--data", "medpix={dir}/no", "--split", "dev", "--out", "{dir}/o"], "does not exist"),
     ],
 )
@@ -256,34 +261,56 @@ def test_explain_writes_pngs_and_their_list(fake, scans, capsys, tmp_path) -> No
         assert png.mode == "RGB"
 
 
-def test_evaluate_keeps_captions_and_writes_the_scores(fake, capsys, tmp_path, monkeypatch) -> None:
-    case = types.SimpleNamespace(id="a", image=Path("a.png"), facts={"modality": "CT"}, group="p")
+@pytest.fixture
+def evaluated(fake, tmp_path, monkeypatch, capsys) -> tuple[Path, list[dict]]:
+    """The folder of an evaluation of two one-case sets, and the scores that were printed."""
+    case = Case("a", tmp_path / "a.png", {"modality": "CT"}, "Axial CT of the chest.", "p", "medpix")
     module = types.ModuleType("msmedcap.checkpoints")
     module.folder_of = lambda models: tmp_path  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "msmedcap.checkpoints", module)
-    monkeypatch.setattr("msmedcap.data.sets.read_dataset", lambda name, path, split: [case])
-    flags = [
-        "--data",
-        f"medpix={tmp_path}",
-        "--data",
-        f"busi={tmp_path}",
-        "--split",
-        "dev",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    assert main(["evaluate", *flags, "--json"]) == 0
-    rows = _rows(capsys.readouterr().out)
+    monkeypatch.setattr("msmedcap.evaluation.run.read_dataset", lambda name, path, split, **options: [case])
+    data = ["--data", f"medpix={tmp_path}", "--data", f"busi={tmp_path}", "--split", "dev", "--metrics", "facts,clinical"]
+    assert main(["evaluate", *data, "--out", str(tmp_path / "o"), "--json"]) == 0
+    return tmp_path / "o", _rows(capsys.readouterr().out)
+
+
+def test_evaluate_keeps_captions_and_writes_the_scores(evaluated) -> None:
+    folder, rows = evaluated
     assert [(r["data"], r["system"]) for r in rows] == [
         (data, system) for data in ("medpix", "busi", "medpix+busi") for system in SYSTEMS
     ]
     assert rows[0]["modality"]["value"] == 0.0 and rows[0]["label"]["value"] is None
-    assert json.loads((tmp_path / "o" / "scores.json").read_text())["scores"] == rows
-    assert "| medpix+busi | dev | BLIP2 | 2 |" in (tmp_path / "o" / "scores.md").read_text()
-    assert len((tmp_path / "o" / "busi-dev.jsonl").read_text().splitlines()) == 2
+    assert json.loads((folder / "scores.json").read_text())["scores"] == rows
+    assert "| medpix+busi | dev | BLIP2 | 2 |" in (folder / "scores.md").read_text()
+    assert "python -m msmedcap evaluate" in (folder / "scores.md").read_text()
+    assert len((folder / "busi-dev.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("command", ["caption", "explain", "demo-weights", "evaluate"])
+def test_captions_that_are_there_are_scored_without_a_model(evaluated, monkeypatch, capsys, tmp_path) -> None:
+    folder, before = evaluated
+    monkeypatch.setattr("msmedcap.commands.evaluation.load_predictor", lambda args: pytest.fail("no model is needed"))
+    files = [str(folder / f"{name}-dev.jsonl") for name in ("medpix", "busi")]
+    flags = ["--metrics", "facts,clinical", "--out", str(tmp_path / "again"), "--json"]
+    assert main(["evaluate", "--captions", *files, *flags]) == 0
+    assert _rows(capsys.readouterr().out) == before
+
+
+def test_table_1_is_written_from_the_scores(evaluated, tmp_path, capsys) -> None:
+    folder, _ = evaluated
+    assert main(["table1", "--scores", str(folder / "scores.json"), "--out", str(tmp_path / "t")]) == 0
+    assert "BLIP2 (G)" in capsys.readouterr().out
+    assert {file.suffix for file in (tmp_path / "t").iterdir()} == {".md", ".csv", ".tex", ".png", ".pdf"}
+
+
+def test_presets_are_listed_and_a_training_needs_a_name(capsys) -> None:
+    assert main(["train", "--list", "--json"]) == 0
+    names = {row["name"] for row in _rows(capsys.readouterr().out)}
+    assert {"paper-stage1-clip", "paper-stage1-sam", "paper-stage2-msmedcap", "demo-alignment-clip"} <= names
+    assert main(["train", "alignment"]) == 2
+    assert "train --list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["caption", "explain", "demo-weights", "train", "evaluate", "table1", "figure4"])
 def test_every_command_has_the_common_flags(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         parser().parse_args([command, "--help"])
@@ -337,7 +364,7 @@ def test_the_shipped_weights_caption_a_picture_and_nothing_else_is_said(tmp_path
 
 @pytest.mark.parametrize("there", [True, False])
 def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path, monkeypatch, capsys) -> None:
-    from msmedcap import commands
+    from msmedcap.commands import training as commands
     from msmedcap.training import recipe
 
     beside = tmp_path / "shared" / "data"

@@ -19,7 +19,9 @@ def pace(step: int, config: LoopConfig) -> float:
     length = length if cycle < config.cycles - 1 else config.steps - begin
     step -= begin
     if step < config.warmup:
-        return (step + 1) / config.warmup
+        foot = config.start_lr / config.lr
+        # Without a rate to start from, the first step must not be one of none.
+        return foot + (1 - foot) * (step if foot else step + 1) / config.warmup
     share = min(1.0, (step - config.warmup) / max(1, length - config.warmup))
     floor = config.min_lr / config.lr
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))

@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 STOP = "stop"
 # fp16's loss scale is halved at every skipped step: after so many in a row it is nothing.
 SKIPS = 50
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(LoopConfig) if f.default is not dataclasses.MISSING}
 
 
 class Task(Protocol):
@@ -128,7 +129,7 @@ class _Run:
         if accelerator.distributed_type == DistributedType.FSDP and config.ema:
             raise UserError("Averaged weights (ema) are not kept of weights sharded by FSDP; set ema to 0, or train without FSDP.")
         set_seed(config.seed, device_specific=True)  # no two processes drop the same places
-        optimizer = torch.optim.AdamW(groups(task, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(groups(task, config.weight_decay), lr=config.lr, betas=config.betas)
         model, optimizer = accelerator.prepare(task, optimizer)
         # Only now does every process have process 0's weights.
         average = Average(task, config.ema) if config.ema else None
@@ -209,7 +210,8 @@ class _Run:
             return 0
         step, path = found
         parts, process = states.load(path), self.accelerator.process_index
-        was, now = parts["config"], dataclasses.asdict(self.config)
+        # A state from before a setting was known was made with what is now its default.
+        was, now = {**DEFAULTS, **parts["config"]}, dataclasses.asdict(self.config)
         changed = [k for k in now if k not in HARMLESS and was.get(k) != now[k]]
         if changed:
             raise UserError(

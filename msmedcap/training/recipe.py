@@ -100,7 +100,8 @@ def build(
     for folder, chosen in ((out, {name: SHIPPED[name] for name in config.systems}), (rows, every_row())):
         if folder:
             write(trainer, chosen, folder)
-            (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            told = {"systems": {name: trainer.summary(row) for name, row in chosen.items()}}
+            (folder / "training.json").write_text(json.dumps(record | told, indent=2) + "\n", encoding="utf-8")
 
 
 def corpus(data: Path | None, pool: Pool, config: ModelsConfig) -> list[str]:

@@ -9,7 +9,9 @@ cached features, the frozen parts. Goes out: the trained captioner of any row.
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +108,7 @@ class RowTrainer:
     def align(self, view: str, data: str, *, tokens: str = "positions", seed: int = 0) -> Path:
         """Stage 1 of a branch on ``data`` (``G`` or ``GM``), unless it is done; the folder of its outcome."""
         config = self.branch_config(view, tokens)
-        name = "".join([view, f"-{data}", f".{config.tokens}" * (config.tokens != "positions"), f".s{seed}"])
+        name = _branch_name(view, data, tokens=config.tokens, seed=seed)
         folder = self.work / "alignment" / name
         if (folder / "branch").is_dir():
             return folder / "branch"
@@ -154,7 +156,29 @@ class RowTrainer:
         """The captioner of ``row``, trained unless that is done."""
         return checkpoints.load_into(self.captioner(row), self.train(row))
 
+    def summary(self, row: Row) -> dict[str, Any]:
+        """How the trainings of ``row`` went, a :func:`log_summary` for each branch of stage 1 and for stage 2."""
+        tokens = {view: self.branch_config(view, row.tokens).tokens for view in row.stage1}
+        names = {view: _branch_name(view, data, tokens=tokens[view], seed=row.seed) for view, data in row.stage1.items()}
+        stage1 = {name: log_summary(self.work / "alignment" / name) for name in names.values()}
+        return {"row": dataclasses.asdict(row), "stage1": stage1, "stage2": log_summary(self.work / "captioning" / row.name)}
+
     def _fit(self, task: nn.Module, batch: Callable[[int], Any], loop: LoopConfig, folder: Path, name: str) -> None:
         # With heads of a few dozen tokens the fused attention's backward pass takes twice what plain products take on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
             fit(task, batch, loop, folder, name=name)
+
+
+def log_summary(folder: Path) -> dict[str, float]:
+    """Steps, seconds, and every loss of a run: its mean over the first and over the last tenth of the steps."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    few = max(1, len(rows) // 10)
+    told: dict[str, float] = {"steps": len(rows), "seconds": round(sum(row["seconds"] for row in rows))}
+    for name in sorted(rows[-1].keys() - {"step", "seconds", "samples", "lr", "grad"}):
+        first, last = (statistics.fmean(row[name] for row in some if name in row) for some in (rows[:few], rows[-few:]))
+        told |= {f"{name}, first": round(first, 4), f"{name}, last": round(last, 4)}
+    return told
+
+
+def _branch_name(view: str, data: str, *, tokens: str, seed: int) -> str:
+    return f"{view}-{data}" + (f".{tokens}" if tokens != "positions" else "") + f".s{seed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_shipped_system_is_the_row_it_stands_for(built: Path) -> None:
         read_weights(built / folder) for folder in ("models/systems/MSMedCap", "rows/systems/MSMedCap-G-GM")
     )
     assert shipped.keys() == row.keys() and all(torch.equal(shipped[k], row[k]) for k in row)
+
+
+def test_every_training_leaves_its_summary(built: Path) -> None:
+    told = json.loads((built / "rows" / "training.json").read_text())["systems"]
+    assert told.keys() == every_row().keys()
+    row = told["MSMedCap-G-GM"]
+    assert row["stage1"].keys() == {"clip-G.s0", "sam-GM.s0"} and row["stage1"]["sam-GM.s0"]["steps"] == SHORT.steps
+    log = [json.loads(x) for x in (built / "work" / "captioning" / "MSMedCap-G-GM" / "log.jsonl").read_text().splitlines()]
+    assert row["stage2"]["loss, last"] == pytest.approx(log[-1]["loss"], abs=1e-4)
 
 
 def test_what_stage_one_saw_is_what_the_name_says(built: Path) -> None:

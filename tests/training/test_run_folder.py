@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 import msmedcap
+from msmedcap import config as configs
 from msmedcap.config import LoopConfig, UserError
 from msmedcap.training import run_folder as folders
 from msmedcap.training.run_folder import Record, Sample, revision, run_folder, side_by_side
@@ -33,7 +33,7 @@ def told(folder: Path, name: str) -> dict:  # type: ignore[type-arg]
 def test_a_run_notes_what_it_was_made_with_and_when(tmp_path: Path) -> None:
     with run_folder(tmp_path / "run", Config(), data="fingerprint"):
         assert told(tmp_path / "run", "run.json")["finished"] is None
-    assert told(tmp_path / "run", "config.json") == dataclasses.asdict(Config())
+    assert configs.read(Config, tmp_path / "run" / "config.json") == Config()
     versions = told(tmp_path / "run", "versions.json")
     assert versions["torch"] == torch.__version__.partition("+")[0] and versions["msmedcap"] == msmedcap.__version__
     run = told(tmp_path / "run", "run.json")

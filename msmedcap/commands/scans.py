@@ -1,0 +1,115 @@
+"""The commands that read scans."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from msmedcap.commands.output import DONE, FAILED, SKIPPED, Output, load_predictor, sentence
+from msmedcap.config import UserError
+
+
+def run_caption(args: argparse.Namespace, out: Output) -> int:
+    """Caption every scan; a scan that cannot be read is reported and skipped."""
+    from tqdm import tqdm
+
+    files, skipped = _find(args.scans)
+    if not files:
+        return FAILED
+    items = load_predictor(args).caption_many(
+        (path for _, path in files),
+        systems=args.systems,
+        preset=args.preset,
+        prompt=args.prompt,
+        window=args.window,
+        frame=args.frame,
+        allow_burned_in=args.allow_burned_in,
+    )
+    quiet = True if len(files) == 1 and args.preset == "fast" else None  # None: a bar where stderr is a terminal
+    written = 0
+    for item in tqdm(items, total=len(files), desc="captions", unit="scan", disable=quiet, file=sys.stderr):
+        name, captions = files[item.index][0], item.captions
+        # What is refused on the first scan is an option; later it is that scan, and the others go on.
+        with skipping(name, also_refused=bool(written or skipped)) as outcome:
+            if item.error is not None:
+                raise item.error
+            if not captions:
+                raise UserError(" ".join(item.warnings) or "No system captioned this scan.")
+        if outcome:
+            skipped += 1
+            continue
+        notes = list(item.warnings)
+        seconds = {key: round(float(value), 4) for key, value in item.seconds.items()}
+        record = {"scan": name, "captions": captions, "seconds": seconds, "warnings": notes}
+        width = max(map(len, captions))
+        out.result("\n".join([name, *(f"  {system:<{width}}  {text}" for system, text in captions.items())]), record)
+        if not out.json:
+            for note in notes:
+                out.note(f"{name}: {note}")
+        written += 1
+    return FAILED if not written else SKIPPED if skipped else DONE
+
+
+def run_explain(args: argparse.Namespace, out: Output) -> int:
+    """Write the maps of one scan and their list."""
+    scan = one_scan("explain", args.scan)
+    if scan is None:
+        return FAILED
+    name, path = scan
+    predictor = load_predictor(args)
+    with skipping(name) as outcome:
+        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+        maps = predictor.maps(system=args.system, point=args.point)
+    if outcome:
+        return FAILED
+    from msmedcap.explain.maps import write_maps
+
+    for item in write_maps(maps, args.out):
+        low, high = item["range"]
+        out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)
+    if not out.json:
+        for note in predictor.warnings:
+            out.note(f"{name}: {note}")
+    return DONE
+
+
+def one_scan(command: str, argument: str) -> tuple[str, Path] | None:
+    """The name and path of the one scan that ``argument`` leads to; None where it led nowhere, which was reported."""
+    files, _ = _find([argument])
+    if len(files) > 1:
+        raise UserError(f"{command} takes one scan, and {argument} holds {len(files)}; name one of them.")
+    return files[0] if files else None
+
+
+def _find(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], int]:
+    """Every scan's name as reached from its argument and its path; how many arguments led nowhere (each reported)."""
+    from msmedcap.data.scans import find_scans
+
+    files: list[tuple[str, Path]] = []
+    lost = 0
+    for argument in arguments:
+        root = Path(argument)
+        with skipping(argument) as outcome:
+            for path in find_scans(root):
+                files.append((os.path.join(argument, path.relative_to(root)) if root.is_dir() else argument, path))
+        lost += bool(outcome)
+    return files, lost
+
+
+@contextlib.contextmanager
+def skipping(name: str, *, also_refused: bool = False) -> Iterator[list[Exception]]:
+    """Report what goes wrong with one scan in a line and hand it out; a UserError passes unless ``also_refused``."""
+    outcome: list[Exception] = []
+    try:
+        yield outcome
+    except Exception as error:
+        refused = isinstance(error, UserError) and not also_refused
+        if refused or isinstance(error, BrokenPipeError) or os.environ.get("MSMEDCAP_DEBUG") == "1":
+            raise
+        said = sentence(error)
+        Output.note(said if said.startswith(f"{name}: ") else f"{name}: {said}")
+        outcome.append(error)

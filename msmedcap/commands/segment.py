@@ -1,0 +1,52 @@
+"""The command that segments: a prompt on a scan → masks, a name, and files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from msmedcap.commands.output import DONE, FAILED, Output, load_predictor
+from msmedcap.commands.scans import one_scan, skipping
+
+
+def run_segment(args: argparse.Namespace, out: Output) -> int:
+    """Segment what is prompted in one scan and write the masks; ``--json`` prints the contract's five keys.
+
+    Files are told by their full path, so that they are found from anywhere; ``segment.json`` names them relative to itself.
+    """
+    scan = one_scan("segment", args.scan)
+    if scan is None:
+        return FAILED
+    name, path = scan
+    predictor = load_predictor(args)
+    with skipping(name) as outcome:
+        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+        found = predictor.segment(args.point, args.box)
+        assert predictor.scan is not None and predictor.picture is not None
+        from msmedcap.segmenting import write_segmentations
+
+        (record,) = write_segmentations(
+            [found], args.out, scan=predictor.scan, picture=predictor.picture, dicom_seg=args.dicom_seg
+        )
+    if outcome:
+        return FAILED
+    for key in ("binary_mask", "semantic_mask"):
+        if record[key] is not None:
+            record[key] = str(Path(args.out, record[key]).absolute())
+    out.result(_told(record, found.area_px, found.area_mm2), record)
+    if not out.json:
+        for note in (*predictor.warnings, found.area_note):
+            if note:
+                out.note(f"{name}: {note}")
+    return DONE
+
+
+def _told(record: dict, pixels: int, square_mm: float | None) -> str:
+    """The answer for a reader."""
+    label = "no name" if record["label"] is None else f"{record['label']} ({record['score']:.0%})"
+    area = f"{pixels} pixels" + ("" if square_mm is None else f", {square_mm:.4g} mm²")
+    lines = [f"{label}, {area}"]
+    if record["present"]:
+        lines.append("also present: " + ", ".join(f"{p['label']} ({p['score']:.0%})" for p in record["present"]))
+    lines += [record[key] for key in ("binary_mask", "semantic_mask") if record[key]]
+    return "\n".join(lines)
