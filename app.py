@@ -72,8 +72,29 @@ def parse(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ
         default=on("MSMEDCAP_ALLOW_BURNED_IN"),
         help="show pictures marked as having text burned in, with a warning",
     )
+    add(
+        "--runs",
+        type=Path,
+        default=first("MSMEDCAP_RUNS"),
+        metavar="DIR",
+        help="an --out folder of evaluate, for the tabs Cases and Figure 4 (default: made scans)",
+    )
+    add(
+        "--data",
+        type=_data_set,
+        action="append",
+        metavar="NAME=PATH",
+        help="where the pictures of --runs lie; a page opens pictures of cases from here only (repeatable)",
+    )
     add("--hash-password", action="store_true", help="ask for a password, print its hash for an --auth file, and stop")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.data is None:
+        named = (first("MSMEDCAP_DATA") or "").split(",")
+        try:
+            args.data = [_data_set(item) for item in named if item]
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"MSMEDCAP_DATA: {error}")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +121,10 @@ def serve(args: argparse.Namespace) -> None:
     from msmedcap.predictor import load
 
     page = build_page(
-        load(args.models, device=args.device, load_8bit=args.load_8bit), allow_burned_in=args.allow_burned_in
+        load(args.models, device=args.device, load_8bit=args.load_8bit),
+        allow_burned_in=args.allow_burned_in,
+        runs=args.runs,
+        data=dict(args.data),
     )
     try:
         _, address, _ = page.launch(**launch_options(host=args.host, port=args.port, auth=auth))
@@ -117,6 +141,13 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 1 to 65535")
     return int(text)
+
+
+def _data_set(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, such as medpix=data/medpix")
+    return name, Path(path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """MSMedCap: three captions of a medical scan side by side, and where the models looked.
 
-``msmedcap.load("demo").set_scan(path)`` then ``.captions()`` and ``.maps()``. Importing the package imports no torch.
+``msmedcap.load("demo").set_scan(path)``, then ``.captions()``, ``.maps()`` and ``.segment()``.
+Importing the package imports no torch.
 """
 
 from __future__ import annotations

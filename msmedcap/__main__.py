@@ -1,4 +1,4 @@
-"""The command line: ``python -m msmedcap caption | explain | evaluate | convert | push | pull | demo-weights``.
+"""The command line: ``python -m msmedcap caption | explain | segment | evaluate | convert | push | pull | demo-weights``.
 
 Comes in: file names and flags. Goes out: results on stdout (with ``--json`` one JSON object per line and nothing
 else); progress, warnings and errors on stderr. Exit status 0: all done; 1: some scans were skipped, each with a line
@@ -20,12 +20,14 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from msmedcap import commands
 from msmedcap.config import UserError, parse_point
+from msmedcap.data.prompts import parse_box, parse_click
 from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS
 
+T = TypeVar("T")
 DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
 
 
@@ -52,14 +54,27 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("scan", metavar="SCAN", help="a DICOM, PNG, JPEG ... file")
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the PNGs and maps.json")
     explain.add_argument("--system", default="MSMedCap", metavar="NAME", help="whose maps (default: %(default)s)")
-    explain.add_argument("--point", type=_point, metavar="X,Y", help="also SAM's similarity to this pixel")
+    explain.add_argument("--point", type=_place(parse_point), metavar="X,Y", help="also SAM's similarity to this pixel")
     _scan_flags(explain)
 
+    _segment(choices)
     _training(choices)
     _measuring(choices)
     _model_folders(choices)
     _data_sets(choices)
     return top
+
+
+def _segment(choices: Any) -> None:
+    """The command that segments."""
+    segment = _command(choices, "segment", commands.run_segment, "the mask and the name of what is prompted in a scan")
+    segment.add_argument("scan", metavar="SCAN", help="a DICOM, PNG, JPEG ... file")
+    place = "a place on the structure, or with ,0 beside it, in the picture's pixels (repeatable)"
+    segment.add_argument("--point", type=_place(parse_click), action="append", metavar="X,Y[,0|1]", help=place)
+    segment.add_argument("--box", type=_place(parse_box), metavar="X0,Y0,X1,Y1", help="a box around the structure")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the masks and segment.json")
+    segment.add_argument("--dicom-seg", action="store_true", help="also write DICOM-SEG, and the anonymous image it is about")
+    _scan_flags(segment)
 
 
 def _training(choices: Any) -> None:
@@ -72,7 +87,9 @@ def _training(choices: Any) -> None:
     demo.add_argument("--rows", type=Path, metavar="DIR", help="also train Table 1's rows, into this model folder")
 
     train = _command(choices, "train", commands.run_train, "train one stage of the paper (resumable; also by several processes)")
-    train.add_argument("task", nargs="?", choices=("alignment", "captioning"), help="stage 1 of a branch, or stage 2 of a system")
+    tasks = ("alignment", "captioning", "segmentation")
+    train.add_argument("task", nargs="?", choices=tasks, help="stage 1 of a branch, stage 2 of a system, SEG-SAM")
+    train.set_defaults(models=None)
     train.add_argument("--config", metavar="FILE|NAME", help="a JSON file, or the name of a preset")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as loop.lr=1e-4 (repeatable)")
     train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: the preset's)")
@@ -220,11 +237,16 @@ def _check_systems(top: argparse.ArgumentParser, args: argparse.Namespace) -> No
             top.error(f"there is no system {name!r} here; choose from {', '.join(SYSTEMS)}")
 
 
-def _point(text: str) -> tuple[float, float]:
-    try:
-        return parse_point(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _place(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse`` as argparse wants it: what is wrong with a flag's text is the flag's mistake."""
+
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
 
 
 def _frame(text: str) -> int:

@@ -35,8 +35,8 @@ from msmedcap.models.weights import INDEX, WEIGHTS, empty, load_into, read_weigh
 from msmedcap.systems import SAM_SIZES
 
 __all__ = [
-    "INDEX", "ROOT", "SHARD", "WEIGHTS", "Frozen", "Models", "Spare", "SystemConfig", "build_captioner", "folder_of", "load",
-    "load_into", "load_system", "read_weights", "save_system", "save_weights",
+    "INDEX", "ROOT", "SHARD", "WEIGHTS", "Frozen", "Models", "Spare", "SystemConfig", "absent_part", "build_captioner",
+    "folder_of", "load", "load_into", "load_system", "read_weights", "save_system", "save_weights",
 ]
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def load(models: str, *, device: torch.device, load_8bit: bool = False, offload:
     folder = folder_of(models)
     config = configs.read(ModelsConfig, folder / "config.json")
     source = _opt_source(models, folder, config)
-    absent = {part: _absent(models, part, config) for part in ("clip", "sam", "sam_prompts") if not (folder / part).is_dir()}
+    absent = {part: absent_part(models, part, config) for part in ("clip", "sam", "sam_prompts") if not (folder / part).is_dir()}
     missing = _missing(models, folder, config, absent)
     able = tuple(name for name in config.systems if name not in missing)
     facts = memory.read_facts(folder, config, systems=able, opt=source)
@@ -239,7 +239,7 @@ def _opt_source(models: str, folder: Path, config: ModelsConfig) -> str | Path:
     if local.is_dir():
         return local
     if "/" not in config.opt:  # a hub id has an owner
-        raise UserError(_absent(models, config.opt, config))
+        raise UserError(absent_part(models, config.opt, config))
     return config.opt
 
 
@@ -255,7 +255,8 @@ def _missing(models: str, folder: Path, config: ModelsConfig, absent: Mapping[st
     return missing
 
 
-def _absent(models: str, part: str, config: ModelsConfig) -> str:
+def absent_part(models: str, part: str, config: ModelsConfig) -> str:
+    """That ``models`` has no folder ``part``, and the command that makes it."""
     return f"{models!r} lacks the folder {part}; make it with: {_command(models, part, config)}."
 
 
@@ -264,6 +265,8 @@ def _command(models: str, what: str, config: ModelsConfig) -> str:
     if config.clip.stem == "conv":
         return "python -m msmedcap demo-weights"
     out = "checkpoints/full" if models == "full" else models
+    if what == "segmenter":
+        return f"python -m msmedcap train segmentation --config paper-segmentation --set models={out}"
     if what in ("clip", config.opt, "BLIP2"):
         return f"python -m msmedcap convert hub {HUB_BLIP2} --out {out}"
     if what in ("sam", "sam_prompts"):

@@ -2,8 +2,8 @@
 
 Comes in: a folder's ``config.json`` and the headers of its weights (no tensor is read). Goes out: a :class:`Plan` (which part lies
 on which device in which type, beside what is free there), or one sentence with the numbers and the options that would fit.
-Frozen parts run in bf16, and in fp32 on a CPU where that takes at most :data:`SMALL`; trained parts and SAM's prompt half always
-run in fp32.
+Frozen parts run in bf16, and in fp32 on a CPU where that takes at most :data:`SMALL`; trained parts, SAM's prompt half and
+the segmenter always run in fp32 (the last is counted here and loaded when it is first asked for).
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ def plan(facts: Facts, choice: Choice) -> Plan:
 
 
 def read_facts(folder: Path, config: ModelsConfig, *, systems: tuple[str, ...], opt: str | Path, preset: str = "fast") -> Facts:
-    """The facts of a folder for loading ``systems`` and every frozen part that is there; ``opt`` is a folder or a hub id."""
+    """The facts of a folder for loading ``systems``, and every frozen part and the segmenter that are there.
+
+    ``opt`` is a folder or a hub id.
+    """
     parts: dict[str, Shapes] = {}
-    for part in (*ENCODERS, "sam_prompts", *(f"systems/{name}" for name in systems)):
+    for part in (*ENCODERS, "sam_prompts", "segmenter", *(f"systems/{name}" for name in systems)):
         if (folder / part).is_dir():
             parts[part] = {key: header.shape for key, header in headers(folder / part).items()}
     parts["opt"] = source_shapes(opt)

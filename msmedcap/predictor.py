@@ -1,7 +1,7 @@
-"""Load once, ``set_scan`` once, then captions and maps as often as wanted (the seam the page and the commands stand on).
+"""Load once, ``set_scan`` once, then captions, maps and masks as often as wanted (the seam the page and the commands stand on).
 
-Comes in: a scan. Goes out: three captions decoded as one batch, and maps in the picture's frame. Every encoder runs once for
-a picture, whichever systems and maps ask for it. A :class:`Predictor` is one visitor's; the models behind it are shared.
+Comes in: a scan. Goes out: three captions decoded as one batch, and maps and masks in the picture's frame. Every encoder runs
+once for a picture, whatever asks for it. A :class:`Predictor` is one visitor's; the models behind it are shared.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from msmedcap import batch, captioning, checkpoints
 from msmedcap.captioning import Asked, Features, Reading
 from msmedcap.config import UserError
+from msmedcap.data.prompts import prompt_on
 from msmedcap.data.scans import Scan, Window
 from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain.attention import attention_maps
@@ -27,6 +28,7 @@ from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens
 from msmedcap.models.sam import SamEncoder
+from msmedcap.segmenting import HotSpot, Regions, Segmentation, SharedSegmenter, write_segmentations
 
 NO_SCAN = "No scan is set; call set_scan first."
 
@@ -50,8 +52,12 @@ def load(
 class Predictor:
     """One visitor's view of the shared models; see the module's text. Not for use from two threads at once."""
 
-    def __init__(self, shared: checkpoints.Models, models: str) -> None:
+    def __init__(
+        self, shared: checkpoints.Models, models: str, *, segmenter: SharedSegmenter | None = None
+    ) -> None:
+        """``segmenter`` is the one another visitor uses already; without it this one's is the first."""
         self._shared = shared
+        self._segmenter = segmenter or SharedSegmenter(shared, models)
         self.models = models
         self.scan: Scan | None = None
         self.picture: np.ndarray | None = None
@@ -60,6 +66,7 @@ class Predictor:
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
         self._features: Features | None = None
+        self._regions: Regions | None = None
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -68,7 +75,12 @@ class Predictor:
 
     def fresh(self) -> Predictor:
         """A predictor for another visitor: no scan yet, the same models."""
-        return Predictor(self._shared, self.models)
+        return Predictor(self._shared, self.models, segmenter=self._segmenter)
+
+    @property
+    def segmenter_absent(self) -> str | None:
+        """Why these models cannot segment and which command makes what is missing; None where they can."""
+        return self._segmenter.absent
 
     def set_scan(
         self,
@@ -85,7 +97,8 @@ class Predictor:
         found = captioning.look(source, window=window, frame=frame, allow_burned_in=allow_burned_in)
         self.scan, self.picture, self.window, self.frame = found.scan, found.picture, found.window, found.frame
         self.warnings, self.seconds = list(found.scan.warnings), {}
-        self._features = Features(self._shared, lambda spec: make_view(found.picture, spec)[None])
+        features = self._features = Features(self._shared, lambda spec: make_view(found.picture, spec)[None])
+        self._regions = Regions(self._segmenter, lambda: features("sam"), self._frame("sam"), found.scan)
         return self
 
     def captions(
@@ -153,6 +166,46 @@ class Predictor:
             maps += self._attention(view, branch)
         return maps
 
+    def segment(
+        self,
+        points: Sequence[Sequence[float]] = (),
+        box: Sequence[float] | None = None,
+        *,
+        earlier: Segmentation | None = None,
+    ) -> Segmentation:
+        """The mask of what is prompted, its class, and what else is in the picture; all in the picture's frame.
+
+        ``points`` are (x, y) or (x, y, label) with label 1 on the structure and 0 beside it, ``box`` is (x0, y0, x1, y1), all in
+        the picture's pixels. A further round gives all points again and, as SAM does, the ``earlier`` answer to refine. The
+        encoder runs at the first prompt, if neither captions nor maps needed it before. Raises :class:`UserError` where the
+        prompt is empty or lies outside the picture, or these models hold no segmenter.
+        """
+        height, width = self._picture().shape[:2]
+        return self._scan_regions.segment(prompt_on(height, width, points, box), earlier=earlier)
+
+    def write_masks(
+        self, found: Sequence[Segmentation], folder: Path, *, dicom_seg: bool = False
+    ) -> list[dict[str, Any]]:
+        """Write answers of :meth:`segment` about the scan that is set, as :func:`msmedcap.segmenting.write_segmentations` does.
+
+        Raises :class:`UserError` where there is none, or one is of another scan.
+        """
+        picture, regions = self._picture(), self._scan_regions
+        assert self.scan is not None
+        regions.check_own(found)
+        return write_segmentations(found, folder, scan=self.scan, picture=picture, dicom_seg=dicom_seg)
+
+    def hot_spot(self, found: Map) -> HotSpot:
+        """The hottest place of one of :meth:`maps` and the structure that lies there, found with that place as a prompt.
+
+        It says where the model looked, not why. Raises :class:`UserError` for the map in colours, or without a segmenter.
+        """
+        return self._scan_regions.hot_spot(found)
+
+    def prepare_segmenting(self) -> None:
+        """Load the segmenter and encode the scan now, so that the first click waits for neither."""
+        self._scan_regions.prepare()
+
     @torch.inference_mode()
     def _attention(self, view: str, branch: Branch) -> list[Map]:
         encoder = branch.encoder
@@ -187,6 +240,12 @@ class Predictor:
         if self._features is None:
             raise UserError(NO_SCAN)
         return self._features
+
+    @property
+    def _scan_regions(self) -> Regions:
+        if self._regions is None:
+            raise UserError(NO_SCAN)
+        return self._regions
 
     def _frame(self, view: str) -> ViewFrame:
         height, width = self._picture().shape[:2]

@@ -56,8 +56,12 @@ def test_every_flag_is_an_environment_variable(app):
         "MSMEDCAP_AUTH": "readers",
         "MSMEDCAP_ALLOW_BURNED_IN": "true",
         "MSMEDCAP_DEVICE": "cpu",
+        "MSMEDCAP_RUNS": "scores",
+        "MSMEDCAP_DATA": "medpix=a,busi=b",
     }
     args = app.parse([], env)
+    assert args.runs == Path("scores") and args.data == [("medpix", Path("a")), ("busi", Path("b"))]
+    assert app.parse(["--data", "roco=c"], env).data == [("roco", Path("c"))]
     assert (args.models, args.load_8bit, args.auth, args.allow_burned_in, args.device) == (
         "full",
         True,
@@ -69,7 +73,7 @@ def test_every_flag_is_an_environment_variable(app):
     assert (plain.models, plain.load_8bit, plain.auth, plain.allow_burned_in) == ("demo", False, None, False)
 
 
-@pytest.mark.parametrize("argv", [["--port", "x"], ["--port", "0"], ["--port", "70000"], ["--nonsense"]])
+@pytest.mark.parametrize("argv", [["--port", "x"], ["--port", "0"], ["--port", "70000"], ["--nonsense"], ["--data", "medpix"]])
 def test_a_wrong_flag_is_one_line(app, capsys, argv):
     with pytest.raises(SystemExit) as stopped:
         app.parse(argv, {})

@@ -24,11 +24,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("msmedcap.segmenters",),
     ("msmedcap.explain", "msmedcap.training"),
     ("msmedcap.captioning",),
-    ("msmedcap.batch",),
+    ("msmedcap.batch", "msmedcap.segmenting"),
     ("msmedcap.predictor",),
     (
         "msmedcap.training.loop", "msmedcap.training.rows", "msmedcap.training.recipe", "msmedcap.training.kits",
-        "msmedcap.training.train", "msmedcap.evaluation",
+        "msmedcap.training.segmenting", "msmedcap.training.train", "msmedcap.evaluation",
     ),
     ("msmedcap.__main__", "msmedcap.commands", "msmedcap.demo"),
     ("app",),
@@ -40,6 +40,8 @@ SIDEWAYS = {
     ("msmedcap.training.recipe", "msmedcap.training.loop"),
     ("msmedcap.training.train", "msmedcap.training.loop"),
     ("msmedcap.training.train", "msmedcap.training.kits"),
+    ("msmedcap.training.train", "msmedcap.training.segmenting"),
+    ("msmedcap.training.segmenting", "msmedcap.training.loop"),
     ("msmedcap.training.recipe", "msmedcap.training.rows"),
     ("msmedcap.training.rows", "msmedcap.training.loop"),
 }
@@ -47,6 +49,7 @@ SIDEWAYS = {
 OWNERS: dict[str, tuple[str, ...]] = {
     "gradio": ("msmedcap.demo",),
     "pydicom": ("msmedcap.data.scans",),
+    "highdicom": ("msmedcap.data.scans.segments",),
     "segment_anything": ("msmedcap.models.sam", "msmedcap.models.segmenter"),
     "accelerate": ("msmedcap.training.loop",),
     "webdataset": ("msmedcap.data.shards",),

@@ -37,6 +37,7 @@ class FakePredictor:
     seconds: dict[str, float] = field(default_factory=dict)
     asked: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    segmenter_absent: str | None = "These models cannot segment."
 
     def set_scan(self, source: Path, **options: Any) -> FakePredictor:
         self.name = Path(source).name
@@ -310,7 +311,7 @@ def test_presets_are_listed_and_a_training_needs_a_name(capsys) -> None:
     assert "train --list" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["caption", "explain", "demo-weights", "train", "evaluate", "table1", "figure4"])
+@pytest.mark.parametrize("command", ["caption", "explain", "segment", "demo-weights", "train", "evaluate", "table1", "figure4"])
 def test_every_command_has_the_common_flags(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         parser().parse_args([command, "--help"])

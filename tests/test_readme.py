@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FRONT = yaml.safe_load(TEXT.split("---", 2)[1])
 COMMAND = re.compile(r"python -m msmedcap ([^\n`]+)")
-COMMANDS = COMMAND.findall(TEXT)
-DOCS = {p.name: p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md"))}
+CONTINUED = re.compile(r"\\\n\s*")
+COMMANDS = COMMAND.findall(CONTINUED.sub("", TEXT))
+DOCS = {p.name: CONTINUED.sub("", p.read_text(encoding="utf-8")) for p in sorted((ROOT / "docs").glob("*.md"))}
 BLOCKS = [(name, block) for name, text in DOCS.items() for block in re.findall(r"```sh\n(.*?)```", text, re.S)]
 TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b(?=[` \n;:,]*(?:[`#\n(]|PORT))", TEXT)))
 LINKS = sorted({link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link})

@@ -55,7 +55,7 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
 
 
 def run_explain(args: argparse.Namespace, out: Output) -> int:
-    """Write the maps of one scan and their list."""
+    """Write the maps of one scan and their list, and where the models can segment, what lies at each one's hottest place."""
     scan = one_scan("explain", args.scan)
     if scan is None:
         return FAILED
@@ -67,7 +67,11 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
     if outcome:
         return FAILED
     from msmedcap.explain.maps import write_maps
+    from msmedcap.segmenting import write_structures
 
+    if predictor.segmenter_absent is None:
+        looked = [made for made in maps if made.kind in ("attention", "word")]
+        write_structures([(made, predictor.hot_spot(made)) for made in looked], args.out)
     for item in write_maps(maps, args.out):
         low, high = item["range"]
         out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from msmedcap.commands.output import DONE, FAILED, Output, load_predictor
 from msmedcap.commands.scans import one_scan, skipping
@@ -21,13 +22,8 @@ def run_segment(args: argparse.Namespace, out: Output) -> int:
     predictor = load_predictor(args)
     with skipping(name) as outcome:
         predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
-        found = predictor.segment(args.point, args.box)
-        assert predictor.scan is not None and predictor.picture is not None
-        from msmedcap.segmenting import write_segmentations
-
-        (record,) = write_segmentations(
-            [found], args.out, scan=predictor.scan, picture=predictor.picture, dicom_seg=args.dicom_seg
-        )
+        found = predictor.segment(args.point or (), args.box)
+        (record,) = predictor.write_masks([found], args.out, dicom_seg=args.dicom_seg)
     if outcome:
         return FAILED
     for key in ("binary_mask", "semantic_mask"):
@@ -41,7 +37,7 @@ def run_segment(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
-def _told(record: dict, pixels: int, square_mm: float | None) -> str:
+def _told(record: dict[str, Any], pixels: int, square_mm: float | None) -> str:
     """The answer for a reader."""
     label = "no name" if record["label"] is None else f"{record['label']} ({record['score']:.0%})"
     area = f"{pixels} pixels" + ("" if square_mm is None else f", {square_mm:.4g} mm²")

@@ -26,11 +26,12 @@ def run_train(args: argparse.Namespace, out: Output) -> int:
     if args.load_8bit or args.offload:
         raise UserError("A training reads the language model whole; leave out --load-8bit and --offload.")
     from msmedcap.training import train
+    from msmedcap.training.processes import place
 
-    sets = [*([f"models={args.models}"] if args.models != "demo" else ()), *args.set]
+    sets = [*([f"models={args.models}"] if args.models else ()), *args.set]
     folders = {"out": args.out or "", "out_models": args.out_models or ""}
     outcome = train.run(args.task, args.config, sets, **folders, device=args.device, estimate=args.estimate)
-    if outcome is not None:
+    if outcome is not None and place()[0] == 0:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in outcome.val.items())
         told = f"{outcome.steps} steps; the outcome is in {outcome.weights}" + (f"; on other pictures: {losses}" if losses else "")
         out.result(f"{told}.", dataclasses.asdict(outcome))

@@ -106,6 +106,24 @@ class ViewFrame:
         columns = _bilinear(self.picture_width, grid.shape[1], self.width / self.size)
         return np.asarray(rows @ grid @ columns.T, dtype=np.float32)
 
+    def logits_to_picture(self, grid: ArrayLike) -> np.ndarray:
+        """A mask's logits [h,w] over the whole view as its mask, bool [H,W] of the picture: :meth:`heatmap_to_picture` above 0.
+
+        Only the part of the picture that a logit above 0 can reach is computed: a large scan's mask must not wait for the rest.
+        """
+        grid = np.asarray(grid, dtype=np.float32)
+        mask = np.zeros((self.picture_height, self.picture_width), dtype=bool)
+        above: np.ndarray = grid > 0
+        if above.any():
+            rows, y = _reached(
+                _bilinear(self.picture_height, grid.shape[0], self.height / self.size), np.asarray(above.any(1))
+            )
+            columns, x = _reached(
+                _bilinear(self.picture_width, grid.shape[1], self.width / self.size), np.asarray(above.any(0))
+            )
+            mask[y, x] = rows @ grid @ columns.T > 0
+        return mask
+
     def _scaled(self, values: ArrayLike, power: int) -> np.ndarray:
         factors = np.array([self.width / self.picture_width, self.height / self.picture_height]) ** power
         array = np.asarray(values, dtype=np.float64)
@@ -120,6 +138,13 @@ class ViewFrame:
 def _nearest(out: int, source: int) -> np.ndarray:
     """For each of ``out`` pixels the index of the ``source`` pixel under its centre, over the same extent."""
     return np.minimum(((np.arange(out) + 0.5) * source / out).astype(int), source - 1)
+
+
+def _reached(weights: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, slice]:
+    """The rows of ``weights [pixels, tokens]`` that read one of ``tokens`` (bool), and where they are: one run of pixels."""
+    found = np.flatnonzero((weights[:, tokens] > 0).any(1))
+    run = slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)  # padding may hold the only ones
+    return weights[run], run
 
 
 def _bilinear(pixels: int, tokens: int, share: float) -> np.ndarray:

@@ -8,7 +8,7 @@ opened lives in :mod:`msmedcap.demo.session`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,13 @@ from starlette.middleware import Middleware
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import bundled_examples, open_scan
+from msmedcap.demo import case_cards
 from msmedcap.demo.endpoints import MODEL_LOCK, Endpoints
-from msmedcap.demo.screen import MANUAL, Screen, Updates
+from msmedcap.demo.explorer import Explorer
+from msmedcap.demo.figure import FigureTab
+from msmedcap.demo.library import Library, library
+from msmedcap.demo.runs import Run
+from msmedcap.demo.screen import HEADER, MANUAL, Screen, Updates
 from msmedcap.demo.session import Point, Session, Store, sentence
 from msmedcap.demo.theme import theme
 from msmedcap.demo.uploads import UPLOADS, CountUploads
@@ -27,6 +32,7 @@ from msmedcap.demo.viewer import SET_OPACITY
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
+SCAN, CASES, FIGURE = "scan", "cases", "figure"
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 # The page's own events: not offered to programs. Progress is said in our own status line.
 _OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -34,18 +40,28 @@ _LAST: dict[str, Any] = {**_OWN, "trigger_mode": "always_last"}
 _FORGOTTEN = "There is no open scan; it was forgotten after a long pause. Please open it again."
 
 
-def build_page(predictor: Predictor, *, allow_burned_in: bool = False, examples: Path = EXAMPLES) -> gr.Blocks:
+def build_page(
+    predictor: Predictor,
+    *,
+    allow_burned_in: bool = False,
+    examples: Path = EXAMPLES,
+    runs: Path | None = None,
+    data: Mapping[str, Path] | None = None,
+) -> gr.Blocks:
     """The page on ``predictor``; ``examples`` is a folder with an ``index.json`` (a list of file and title).
 
-    After the made scans of that folder come the real ones that pydicom carries.
+    After the made scans of that folder come the real ones that pydicom carries. ``runs`` is a folder of captions files for
+    the tabs "Cases" and "Figure 4", ``data`` the folders of the data sets they are of, by name: pictures of cases come
+    from there and from nowhere else.
 
-    Raises :class:`UserError` where the predictor has no system to show.
+    Raises :class:`UserError` where the predictor has no system to show, or ``runs`` holds no captions file.
     """
     if not predictor.systems:
         raise UserError(
             "These models hold no system's weights; make the shipped ones with python -m msmedcap demo-weights."
         )
-    return _Page(predictor, allow_burned_in=allow_burned_in, examples=read_examples(examples) + bundled_examples()).blocks
+    shown = read_examples(examples) + bundled_examples()
+    return _Page(predictor, allow_burned_in=allow_burned_in, examples=shown, library=library(runs, data or {})).blocks
 
 
 def launch_options(*, host: str, port: int, auth: Callable[[str, str], bool] | None = None) -> dict[str, Any]:
@@ -62,7 +78,7 @@ def launch_options(*, host: str, port: int, auth: Callable[[str, str], bool] | N
         "ssr_mode": False,
         "footer_links": ["api"],
         "theme": theme(),
-        "css_paths": Path(__file__).with_name("style.css"),
+        "css_paths": [Path(__file__).with_name(name) for name in ("style.css", "explorer.css")],
         "app_kwargs": {"middleware": [Middleware(CountUploads)]},
         "quiet": True,
         "prevent_thread_lock": True,
@@ -81,28 +97,37 @@ def read_examples(folder: Path) -> list[tuple[str, bytes]]:
 class _Page:
     """What happens on the page; one instance a server, no visitor's state but in the store."""
 
-    def __init__(self, models: Predictor, *, allow_burned_in: bool, examples: list[tuple[str, bytes]]) -> None:
+    def __init__(
+        self, models: Predictor, *, allow_burned_in: bool, examples: list[tuple[str, bytes]], library: Library
+    ) -> None:
         self._examples = examples
         self._store = Store(models, allow_burned_in=allow_burned_in)
         pictures = [(title, open_scan(data).picture()) for title, data in examples]
         with gr.Blocks(
             title="MSMedCap", analytics_enabled=False, delete_cache=(600, 1800), fill_width=True
         ) as self.blocks:
-            self._screen = Screen(models.systems, pictures)
+            gr.HTML(HEADER, apply_default_css=False)
+            with gr.Tabs(selected=SCAN, elem_id="mm-tabs") as self._tabs:
+                with gr.Tab("Scan", id=SCAN):
+                    self._screen = Screen(models.systems, pictures)
+                with gr.Tab("Cases", id=CASES) as cases:
+                    self._explorer = Explorer(library, allow_burned_in=allow_burned_in)
+                with gr.Tab("Figure 4", id=FIGURE) as figure:
+                    FigureTab(library, self._explorer, allow_burned_in=allow_burned_in).wire(figure)
             self._wire()
+            self._wire_cases(cases)
             Endpoints(models, allow_burned_in=allow_burned_in).add()
         self.blocks.queue(api_open=False, max_size=128)
 
     def _wire(self) -> None:
         on = self._screen
-        look, reading = [on.system, on.colours], [on.preset, on.prompt]
+        look = [on.system, on.colours]
         for shown in (
             on.file.upload(self._open_file, [on.file], [on.file, *on.everything], **_OWN),
             on.examples.pick(self._open_example, None, [on.file, *on.everything], **_OWN),
             on.again.click(self._again, None, on.on_captions, **_OWN),
         ):
-            drawn = shown.then(self._draw, look, on.on_maps, **_OWN, **MODEL_LOCK)
-            drawn.then(self._caption, reading, on.on_captions, **_OWN, **MODEL_LOCK)
+            self._then_caption(shown)
         for control, change in (
             (on.window, self._change),
             (on.frame, self._change),
@@ -117,6 +142,23 @@ class _Page:
         on.colours.input(self._recolour, [on.colours], on.on_maps, **_LAST)
         on.opacity.input(None, [on.opacity], None, js=SET_OPACITY, **_OWN)
         self.blocks.unload(self._leave)
+
+    def _then_caption(self, shown: Any) -> None:
+        """After a picture is ``shown`` come its maps, then its captions, under the one model lock."""
+        on = self._screen
+        drawn = shown.then(self._draw, [on.system, on.colours], on.on_maps, **_OWN, **MODEL_LOCK)
+        drawn.then(self._caption, [on.preset, on.prompt], on.on_captions, **_OWN, **MODEL_LOCK)
+
+    def _wire_cases(self, tab: gr.Tab) -> None:
+        """A case of a run opens in the main tab as an upload does."""
+        on, explorer = self._screen, self._explorer
+        explorer.wire(tab)
+        opening = [self._tabs, explorer.said, on.file, *on.everything]
+        shown = explorer.table.show_case(self._open_case, [explorer.run, explorer.own], opening, **_OWN)
+        shown.then(None, None, None, js=case_cards.SHOW_SCAN, **_OWN)
+        self._then_caption(shown)
+        back = on.case.leave(lambda: gr.Tabs(selected=CASES), None, self._tabs, **_OWN)
+        back.then(None, None, None, js=case_cards.SHOW_CASES, **_OWN)
 
     def _session(self, request: gr.Request) -> Session:
         return self._store.get(request.session_hash or "")
@@ -141,6 +183,21 @@ class _Page:
             if session.scan is not None:
                 said += " The scan before it is still open."
             return {on.file: None, **on.say(said, error=True)}
+        return self._opened(session)
+
+    def _open_case(self, event: gr.EventData, run: str, own: Run | None, request: gr.Request) -> Updates:
+        """A case of a run; what keeps it from opening is said where it was chosen."""
+        explorer, session = self._explorer, self._session(request)
+        try:
+            chosen, data = explorer.chosen(event, run, own)
+            session.open(data)
+        except Exception as error:
+            return explorer.say(sentence(error, "opening the case"), error=True)
+        session.case = chosen
+        return {self._tabs: gr.Tabs(selected=SCAN), **self._opened(session)}
+
+    def _opened(self, session: Session) -> Updates:
+        on = self._screen
         session.waiting = True
         return {
             on.file: None,

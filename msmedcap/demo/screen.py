@@ -12,13 +12,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from msmedcap.demo import cards, viewer
+from msmedcap.demo import cards, case_cards, viewer
 from msmedcap.demo.session import Session
 from msmedcap.systems import PRESETS
 
 MANUAL = "manual"
 Updates = dict[Any, Any]
-_HEADER = (
+HEADER = (
     '<header class="mm-header"><div><h1>MSMedCap</h1><p>Three systems read the same scan, side by side.</p></div>'
     '<p class="mm-disclaimer">Research demonstration, not for clinical use</p></header>'
 )
@@ -41,7 +41,6 @@ class Screen:
 
     def __init__(self, systems: Sequence[str], examples: Sequence[tuple[str, np.ndarray]]) -> None:
         self._systems = tuple(systems)
-        _html(_HEADER)
         self._opening(examples)
         self.status = _html(cards.status_line("Open a scan or pick an example to begin."))
         self.warnings = _html()
@@ -56,7 +55,7 @@ class Screen:
             _html(_ABOUT_MAPS)
         self._captions()
         self.on_maps = [self.status, self.map_view, self.maps]
-        self.on_captions = [self.status, self.warnings, self.cards]
+        self.on_captions = [self.status, self.warnings, self.cards, self.case]
         self.controls = [self.window, self.width, self.level, self.frame]
         self.everything = [
             self.workspace,
@@ -109,6 +108,7 @@ class Screen:
                 elem_id="mm-again",
             )
         self.cards = _html(cards.caption_cards(None, systems=self._systems, view=""), elem_id="mm-captions")
+        self.case = _html(js_on_load=case_cards.LEAVE_CASE, elem_id="mm-case")
         with gr.Accordion("Advanced", open=False), gr.Row():
             self.preset = gr.Radio(_DECODING, value=PRESETS[0], label="Decoding", min_width=280)
             hint = "Empty: the prompt the models were trained with"
@@ -123,7 +123,7 @@ class Screen:
         return {
             self.workspace: gr.Column(visible=False),
             self.again: gr.Button(visible=False),
-            **dict.fromkeys((self.scan_view, self.map_view, self.maps, self.warnings), ""),
+            **dict.fromkeys((self.scan_view, self.map_view, self.maps, self.warnings, self.case), ""),
             self.cards: cards.caption_cards(None, systems=self._systems, view=""),
         }
 
@@ -165,7 +165,10 @@ class Screen:
     def captions(self, session: Session, *, busy: bool = False) -> Updates:
         """The three cards; ``busy`` before the first word."""
         reading = None if busy else session.reading
-        return {self.cards: cards.caption_cards(reading, systems=self._systems, view=session.view, busy=busy)}
+        return {
+            self.cards: cards.caption_cards(reading, systems=self._systems, view=session.view, busy=busy),
+            self.case: case_cards.case_panel(session.case, reading),
+        }
 
     def captions_written(self, session: Session) -> Updates:
         """The closing sentence and the warnings, once the captions are done."""

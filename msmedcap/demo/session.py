@@ -20,6 +20,7 @@ from msmedcap.config import UserError
 from msmedcap.data.scans import Scan, ScanError
 
 if TYPE_CHECKING:
+    from msmedcap.demo.runs import Chosen
     from msmedcap.explain.maps import Map
     from msmedcap.predictor import Predictor
 
@@ -66,6 +67,7 @@ class Session:
         self.maps: list[Map] = []
         self.point: Point | None = None
         self.reading: Reading | None = None
+        self.case: Chosen | None = None  # the case of a run that the scan is the picture of
         self.waiting = False  # whether the open view still waits for its maps and captions
         self._chosen: tuple[str, str | None, int | None] = _FIRST_MAP
 
@@ -98,8 +100,9 @@ class Session:
             self.reading = None  # half a caption of the view before
 
     def close(self) -> None:
-        """Forget the scan, its maps and captions."""
+        """Forget the scan, its maps and captions, and the case it belongs to."""
         self.predictor, self.maps, self.point, self.reading, self._chosen = None, [], None, None, _FIRST_MAP
+        self.case = None
 
     def draw(self, system: str, point: Point | None) -> None:
         """Make the maps of the open view for ``system``; ``point`` adds the similarity to that place and shows it."""

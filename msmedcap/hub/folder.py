@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from msmedcap import config as configs
-from msmedcap.config import ModelsConfig, UserError
+from msmedcap.config import ModelsConfig, SegmenterConfig, UserError
 
 log = logging.getLogger(__name__)
 
 MANIFEST, CARD, CONFIG = "manifest.json", "README.md", "config.json"
+SEGMENTER = "segmenter"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 KINDS = frozenset({".safetensors", ".json", ".txt", ".md"})
 # Formats that can carry code, or are a training run's: none of them ever leaves, or is taken.
@@ -136,7 +137,8 @@ def check(folder: Path) -> ModelsConfig:
     """The config of a model folder that is whole; :class:`UserError` says which file is missing, damaged or out of place.
 
     Whole means: ``config.json`` is one, at least one system (or stage-1 branch) is there with the frozen parts it needs, every
-    safetensors file can be read, and every index fits its files.
+    safetensors file can be read, and every index fits its files. Where there is a segmenter it is whole, too, and SAM's
+    encoder is there for it.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; name a model folder, such as checkpoints/demo.")
@@ -149,15 +151,20 @@ def check(folder: Path) -> ModelsConfig:
     complete = [name for name in config.systems if f"systems/{name}/{CONFIG}" in files]
     if not complete and not any(name.startswith("alignment/") for name in held):
         raise UserError(f"{folder} holds no system's weights (systems/NAME/); make them with convert, train or demo-weights.")
+    segmenter = any(name.startswith(f"{SEGMENTER}/") for name in files)
+    if segmenter:
+        configs.read(SegmenterConfig, folder / SEGMENTER / CONFIG)
     encoders = {config.branches[branch].encoder for name in complete for branch in config.systems[name]}
     needed = [f"systems/{name}" for name in complete] + sorted(encoders)
     if "/" not in config.opt:
         needed += [config.opt] if complete else []
     elif Path(config.opt).is_absolute() or ".." in Path(config.opt).parts:
         raise UserError(f"{folder / CONFIG} has the language model at {config.opt}, outside the folder; copy it to opt/.")
-    for part in needed:
+    needed += [SEGMENTER, "sam"] if segmenter else []
+    for part in dict.fromkeys(needed):
         if not any(PurePosixPath(name).parent.as_posix() == part for name in held):
-            raise UserError(f"{folder} is not whole: {part}/ has no weights, and {', '.join(complete)} cannot run without them.")
+            users = ", ".join([*complete, *([SEGMENTER] if segmenter else [])])
+            raise UserError(f"{folder} is not whole: {part}/ has no weights, and {users} cannot run without them.")
     return config
 
 

@@ -61,6 +61,7 @@ class TrainConfig:
     - ``augment``: how far the pictures are changed at random, 0 to 1, with mirror images whose captions' sides are swapped; ours
       (LAVIS crops and mirrors without regard to sides). Not with ``cache``, which knows each picture as it is.
     - ``hard_after``: batches of stage 1 before ITM has hard negatives; LAVIS, 0 (:class:`.defaults.AlignmentOptions`).
+    - ``called``: what the trained system is called ("": as ``system``); ``table1`` knows its rows by names such as MSMedCap-G-GM.
     - ``out``: the run's folder. ``out_models``: in stage 2, the model folder to write besides; of SEG-SAM, the one it is put into.
     - ``segments``: what SEG-SAM has besides; of the above it reads all but ``branch``, ``system``, ``init``, ``tokenizer``,
       ``text_length``, ``augment`` and ``hard_after``, and its data are sets of masks (:data:`msmedcap.data.segments.READERS`).
@@ -84,6 +85,7 @@ class TrainConfig:
     augment: float = 0.0
     out: str = ""
     out_models: str = ""
+    called: str = ""
     hard_after: int = 0
     segments: SegmentTraining | None = None
 

@@ -176,7 +176,7 @@ def captioning_kit(config: TrainConfig, models: ModelsConfig, folder: Path, devi
 
     def save(task: nn.Module, out: Path) -> None:
         assert isinstance(task, CaptioningTask)
-        checkpoints.save_system(task.captioner, name, out)
+        checkpoints.save_system(task.captioner, config.called or name, out)
 
     return Kit(
         name=f"stage 2, {name}",

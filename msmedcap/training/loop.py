@@ -90,7 +90,7 @@ def fit(
         with _Signals() as signals:
             for step in bar:
                 row, stopped = run.step(step, batch_of, stop=signals.asked)
-                bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "seconds", "samples")}, refresh=False)
+                bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k not in ("step", "seconds", "samples")}, refresh=False)
                 if record:
                     record.write(row)
                 if (step + 1) % config.save_every == 0 or step + 1 == config.steps or stopped:

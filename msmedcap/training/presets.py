@@ -35,15 +35,15 @@ VAL = {"g": (VAL_G,), "gm": (VAL_G, VAL_M), "m": (VAL_M,)}
 # Section 2.2: SAM's Q-Former begins with BERT's weights, CLIP's with BLIP-2's, below which BERT's give the text half it lacks.
 STARTS = {"clip": (BERT, "full"), "sam": (BERT,)}
 
-# Table 1's rows and the presets of their stage 2.
+# Table 1's rows, as their systems are called (on what the Q-Formers saw, CLIP's first), and the presets of their stage 2.
 TABLE_1 = {
-    "BLIP2 (G)": "paper-stage2-blip2-g",
-    "BLIP2 (G+M)": "paper-stage2-blip2",
-    "SAM-BLIP2 (G+M)": "paper-stage2-sam-blip2",
-    "MSMedCap (G, G)": "paper-stage2-msmedcap-g-g",
-    "MSMedCap (G+M, G)": "paper-stage2-msmedcap-gm-g",
-    "MSMedCap (G+M, G+M)": "paper-stage2-msmedcap-gm-gm",
-    "MSMedCap (G, G+M)": "paper-stage2-msmedcap",
+    "BLIP2-G": "paper-stage2-blip2-g",
+    "BLIP2-GM": "paper-stage2-blip2",
+    "SAM-BLIP2-GM": "paper-stage2-sam-blip2",
+    "MSMedCap-G-G": "paper-stage2-msmedcap-g-g",
+    "MSMedCap-GM-G": "paper-stage2-msmedcap-gm-g",
+    "MSMedCap-GM-GM": "paper-stage2-msmedcap-gm-gm",
+    "MSMedCap-G-GM": "paper-stage2-msmedcap",
 }
 
 
@@ -65,8 +65,9 @@ def _stage1(name: str, branch: str, kind: str) -> TrainConfig:
 
 
 def _stage2(name: str, system: str, branches: tuple[str, ...], kind: str = "m") -> TrainConfig:
+    row = next(row for row, preset in TABLE_1.items() if preset == name)
     starts = {view: (f"runs/{branch}/branch",) for view, branch in zip(SYSTEMS[system], branches, strict=True)}
-    more: dict[str, Any] = {"system": system, "init": starts, "val": VAL[kind], "out": f"runs/{name}"}
+    more: dict[str, Any] = {"system": system, "called": row, "init": starts, "val": VAL[kind], "out": f"runs/{name}"}
     return TrainConfig("captioning", DATA[kind], **_paced(STAGE_2, DATA[kind]), **more)
 
 
@@ -108,7 +109,7 @@ def _demo() -> dict[str, TrainConfig]:
 
 
 def _segmentation() -> dict[str, TrainConfig]:
-    """SEG-SAM at both scales; the paper's abstract gives no numbers, so all are ours but for SAM's (rounds, learning rate's order)."""
+    """SEG-SAM at both scales; its abstract gives no numbers: at full scale SAM's, as far as a decoder's training has them."""
     beside, chest = "../shared/data", "cxr_seg"
     demo = TrainConfig(
         "segmentation",
@@ -117,9 +118,10 @@ def _segmentation() -> dict[str, TrainConfig]:
             DataPart("phantoms", "600", weight=0.35),
             DataPart("sa_med2d", f"{beside}/sa_med2d_sample", weight=0.05),
         ),
-        LoopConfig(steps=1200, lr=5e-4, warmup=50, ema=0.99, save_every=100),
+        LoopConfig(steps=1800, lr=3e-4, warmup=200, ema=0.995, save_every=100),
         val=(DataPart(chest, f"{beside}/cxr_seg", split="val"),),
-        batch=6, val_count=48, cache="runs/demo-segment-features", out="runs/demo-segmentation", segments=SegmentTraining(),
+        batch=4, val_count=48, cache="runs/demo-segment-features", out="runs/demo-segmentation",
+        segments=SegmentTraining(options=SegmentationOptions(rounds=2)),
     )  # fmt: skip
     full = TrainConfig(
         "segmentation",

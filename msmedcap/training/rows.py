@@ -48,7 +48,7 @@ class Row:
     seed: int = 0
 
     def seeded(self, seed: int) -> Row:
-        """The row trained from another seed, in both stages; seed 0 keeps the row's name."""
+        """The row with stage 2 from another seed, over the same branches of stage 1; seed 0 keeps the row's name."""
         return dataclasses.replace(self, name=f"{self.name}.s{seed}", seed=seed) if seed else self
 
     def by_channels(self) -> Row:
@@ -105,23 +105,23 @@ class RowTrainer:
         own = self.config.branches[view]
         return dataclasses.replace(own, tokens=tokens) if own.encoder == "sam" else own
 
-    def align(self, view: str, data: str, *, tokens: str = "positions", seed: int = 0) -> Path:
+    def align(self, view: str, data: str, *, tokens: str = "positions") -> Path:
         """Stage 1 of a branch on ``data`` (``G`` or ``GM``), unless it is done; the folder of its outcome."""
         config = self.branch_config(view, tokens)
-        name = _branch_name(view, data, tokens=config.tokens, seed=seed)
+        name = _branch_name(view, data, config.tokens)
         folder = self.work / "alignment" / name
         if (folder / "branch").is_dir():
             return folder / "branch"
         branch = Branch(config, self.frozen.encoder(view), llm_width=self.frozen.opt.width, text=True)
         task = AlignmentTask(branch, self.frozen.opt.tokenizer, options=self.stages.options)
-        begin_alignment(task, seed=seed)
+        begin_alignment(task)
 
         def batch(step: int) -> tuple[Tensor, list[str], int]:
-            rows = self.pool.rows(step, self.stages.batch, seed=1_000 + seed, kinds=data)
+            rows = self.pool.rows(step, self.stages.batch, seed=1_000, kinds=data)
             features, texts = self.cache.batch(rows, seed=step, only=(view,))
             return branch.tokens(features[view]), texts, step
 
-        self._fit(task, batch, dataclasses.replace(self.stages.alignment, seed=seed), folder, f"stage 1, {name}")
+        self._fit(task, batch, self.stages.alignment, folder, f"stage 1, {name}")
         new = folder / "branch.new"
         shutil.rmtree(new, ignore_errors=True)
         save_alignment(task, new)
@@ -129,7 +129,7 @@ class RowTrainer:
 
     def train(self, row: Row) -> Path:
         """Both stages of ``row``, unless done; the folder of its system."""
-        starts = {view: self.align(view, data, tokens=row.tokens, seed=row.seed) for view, data in row.stage1.items()}
+        starts = {view: self.align(view, data, tokens=row.tokens) for view, data in row.stage1.items()}
         folder = self.work / "captioning" / row.name
         if (folder / "system").is_dir():
             return folder / "system"
@@ -158,8 +158,9 @@ class RowTrainer:
 
     def summary(self, row: Row) -> dict[str, Any]:
         """How the trainings of ``row`` went, a :func:`log_summary` for each branch of stage 1 and for stage 2."""
-        tokens = {view: self.branch_config(view, row.tokens).tokens for view in row.stage1}
-        names = {view: _branch_name(view, data, tokens=tokens[view], seed=row.seed) for view, data in row.stage1.items()}
+        names = {
+            view: _branch_name(view, data, self.branch_config(view, row.tokens).tokens) for view, data in row.stage1.items()
+        }
         stage1 = {name: log_summary(self.work / "alignment" / name) for name in names.values()}
         return {"row": dataclasses.asdict(row), "stage1": stage1, "stage2": log_summary(self.work / "captioning" / row.name)}
 
@@ -180,5 +181,5 @@ def log_summary(folder: Path) -> dict[str, float]:
     return told
 
 
-def _branch_name(view: str, data: str, *, tokens: str, seed: int) -> str:
-    return f"{view}-{data}" + (f".{tokens}" if tokens != "positions" else "") + f".s{seed}"
+def _branch_name(view: str, data: str, tokens: str) -> str:
+    return f"{view}-{data}" + (f".{tokens}" if tokens != "positions" else "")

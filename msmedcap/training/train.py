@@ -12,7 +12,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from msmedcap import config as configs
 from msmedcap.checkpoints import folder_of
 from msmedcap.config import ModelsConfig, UserError
 from msmedcap.training.config import TrainConfig
+from msmedcap.training.devices import AUTOCAST, placed, sharded
 from msmedcap.training.diagnostics import ITC_SPREAD, QUERY_SPREAD
 from msmedcap.training.kits import Kit, alignment_kit, captioning_kit
 from msmedcap.training.loop import fit
@@ -33,12 +33,12 @@ from msmedcap.training.mixture import Mixture, Picture
 from msmedcap.training.presets import read_config
 from msmedcap.training.processes import place, share
 from msmedcap.training.run_folder import Sample, run_folder
+from msmedcap.training.segmenting import Trained, train_segments
 from msmedcap.training.task_data import Batches, remember
 
 log = logging.getLogger(__name__)
 
 SAMPLES = 4
-AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MakeKit = Callable[[TrainConfig, ModelsConfig, Path, torch.device], Kit]
 
 
@@ -67,7 +67,7 @@ def run(
     out_models: str | Path = "",
     device: str | None = None,
     estimate: bool = False,
-) -> Outcome | None:
+) -> Outcome | Trained | None:
     """Train ``task`` as ``source`` (a preset or a JSON file) says, with ``sets`` (each ``key=value``) laid over it.
 
     ``out`` and ``out_models`` take the place of the config's. ``device`` is "cpu" or "cuda" (default: the config's ``loop.cpu``).
@@ -99,7 +99,7 @@ def train_by_captions(make_kit: MakeKit, config: TrainConfig, device: str | None
     log.info("%s", plan(config, data, models))
     if estimate:
         return None
-    config, where = _placed(config, device)
+    config, where = placed(config, device)
     kit = make_kit(config, models, folder, where)
     if config.out_models:
         _check_models(Path(config.out_models), models)
@@ -126,9 +126,10 @@ def train_by_captions(make_kit: MakeKit, config: TrainConfig, device: str | None
         return _write(kit, weights, config, models, Outcome("", "", config.loop.steps, losses, val_batch, skipped))
 
 
-TASKS: dict[str, Callable[[TrainConfig, str | None, bool], Outcome | None]] = {
+TASKS: dict[str, Callable[[TrainConfig, str | None, bool], Outcome | Trained | None]] = {
     "alignment": partial(train_by_captions, alignment_kit),
     "captioning": partial(train_by_captions, captioning_kit),
+    "segmentation": train_segments,
 }
 
 
@@ -215,17 +216,15 @@ def _write(
     shutil.rmtree(done, ignore_errors=True)
     new.rename(done)
     if config.out_models:
-        write_models(folder_of(config.models), models, done, config.system, Path(config.out_models))
+        _write_models(config, models, done)
     (run / "outcome.json").write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
     log.info("%s: the outcome is in %s", kit.name, done)
     return outcome
 
 
-def write_models(source: Path, models: ModelsConfig, system: Path, name: str, out: Path) -> None:
-    """The model folder ``out`` with the frozen parts of ``source`` and the trained ``system`` as its ``name``.
-
-    Where ``out`` is such a folder already, the system is added to it. Raises :class:`UserError` where it is one of other models.
-    """
+def _write_models(config: TrainConfig, models: ModelsConfig, system: Path) -> None:
+    """The folder ``config.out_models`` with the frozen parts trained on and ``system``, beside those that are there."""
+    source, out, name = folder_of(config.models), Path(config.out_models), config.called or config.system
     _check_models(out, models)
     out.mkdir(parents=True, exist_ok=True)
     for part in ("clip", "sam", "sam_prompts", models.opt):
@@ -236,29 +235,13 @@ def write_models(source: Path, models: ModelsConfig, system: Path, name: str, ou
             new.rename(out / part)
     shutil.rmtree(out / "systems" / name, ignore_errors=True)
     shutil.copytree(system, out / "systems" / name)
-    (out / "config.json").write_text(configs.to_json(models), encoding="utf-8")
+    known = configs.read(ModelsConfig, out / "config.json").systems if (out / "config.json").is_file() else {}
+    systems = {**known, name: models.systems[config.system]}
+    (out / "config.json").write_text(configs.to_json(dataclasses.replace(models, systems=systems)), encoding="utf-8")
 
 
 def _check_models(out: Path, models: ModelsConfig) -> None:
+    """Refuse a folder of models that differ in more than the systems they list."""
     file = out / "config.json"
-    if file.is_file() and configs.read(ModelsConfig, file) != models:
+    if file.is_file() and dataclasses.replace(configs.read(ModelsConfig, file), systems=models.systems) != models:
         raise UserError(f"{out} holds models of another construction; name an empty folder.")
-
-
-def sharded() -> bool:
-    """Whether the launcher has FSDP shard the weights."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
-
-
-def _placed(config: TrainConfig, asked: str | None) -> tuple[TrainConfig, torch.device]:
-    """Where this process trains, with ``loop.cpu`` saying the same to the loop."""
-    if asked and asked.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("There is no CUDA device here; leave --device out, or give cpu.")
-    cpu = asked == "cpu" or (asked is None and config.loop.cpu) or not torch.cuda.is_available()
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, cpu=cpu))
-    if cpu:
-        return config, torch.device("cpu")
-    index = torch.device(asked).index if asked else None
-    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if index is None else index)
-    torch.cuda.set_device(where)
-    return config, where

@@ -177,3 +177,22 @@ def test_heatmaps_are_bilinear_and_leave_the_padding_out() -> None:
         torch.from_numpy(grid)[None, None], (64, 64), mode="bilinear", align_corners=False
     )
     np.testing.assert_allclose(frame.heatmap_to_picture(grid), whole[0, 0, :32].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(97, 61), (61, 97), (64, 64), (5, 300), (1, 9)])
+@pytest.mark.parametrize("shift", [-9.0, -1.5, 0.0, 9.0])
+def test_logits_are_the_mask_where_their_heatmap_is_above_0(height: int, width: int, shift: float) -> None:
+    frame = ViewFrame(smaller(LETTERBOX, 64), height, width)
+    for seed in range(4):
+        grid = (np.random.default_rng(seed).standard_normal((16, 16)) + shift).astype(np.float32)
+        heat, mask = frame.heatmap_to_picture(grid), frame.logits_to_picture(grid)
+        assert mask.shape == (height, width) and mask.dtype == bool
+        sure = np.abs(heat) > 1e-5
+        assert (mask == (heat > 0))[sure].all()
+        assert mask.any() == (heat > 0).any()
+
+
+def test_logits_in_the_padding_are_no_mask() -> None:
+    grid = np.full((16, 16), -1, np.float32)
+    grid[12:, :] = 5
+    assert not ViewFrame(smaller(LETTERBOX, 64), 32, 64).logits_to_picture(grid).any()

@@ -12,8 +12,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from msmedcap.evaluation import figure4_layout as layout
-from msmedcap.evaluation import figure4_text as text
+from msmedcap.evaluation.figure4 import layout, text
 from msmedcap.evaluation.figure4.layout import Panel
 from msmedcap.evaluation.figure4.marks import SIGNS, Said, Span
 

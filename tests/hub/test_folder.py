@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from msmedcap import checkpoints, systems
+from msmedcap import checkpoints, segmenters, systems
 from msmedcap.config import UserError, to_json
 from msmedcap.hub import manifest
 from msmedcap.hub.folder import check, model_files, write_manifest
-from tests import sizes
+from tests import segmenting, sizes
 
 
 def refused(folder: Path, *words: str) -> None:
@@ -141,3 +141,14 @@ def test_a_language_model_elsewhere_on_this_machine_is_refused(folder: Path) -> 
     refused(folder, "outside the folder")
     (folder / "config.json").write_text(to_json(dataclasses.replace(systems.test(), opt="facebook/opt-2.7b")))
     assert check(folder).opt == "facebook/opt-2.7b"
+
+
+def test_a_segmenter_travels_whole_or_not_at_all(folder: Path) -> None:
+    segmenters.save_segmenter(segmenting.segmenter(), folder / "segmenter")
+    assert check(folder) == sizes.config()
+    assert {"segmenter/config.json", "segmenter/model.safetensors"} <= set(manifest(folder))
+    (folder / "segmenter" / "model.safetensors").rename(folder / "weights")
+    refused(folder, "segmenter/ has no weights")
+    (folder / "weights").rename(folder / "segmenter" / "model.safetensors")
+    (folder / "segmenter" / "config.json").unlink()
+    refused(folder, "segmenter")

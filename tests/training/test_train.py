@@ -106,11 +106,11 @@ def test_stage_two_makes_a_system_of_branches_that_captions(
 def test_a_second_system_is_added_to_the_model_folder_and_other_models_are_refused(
     branches: dict[str, Path], models: Path, table: Path, tmp_path: Path
 ) -> None:
-    for system, views in (("BLIP2", ["clip"]), ("SAM-BLIP2", ["sam"])):
-        own = {view: branches[view] for view in views}
-        file = captioning(tmp_path / f"{system}.json", models, table, own, system=system)
+    for system, view in (("BLIP2", "clip"), ("SAM-BLIP2", "sam")):
+        own, called = {view: branches[view]}, f"{system}-GM"
+        file = captioning(tmp_path / f"{system}.json", models, table, own, system=system, called=called)
         run("captioning", file, out=tmp_path / system, out_models=tmp_path / "models")
-    assert set(msmedcap.load(str(tmp_path / "models"), device="cpu").systems) == {"BLIP2", "SAM-BLIP2"}
+    assert set(msmedcap.load(str(tmp_path / "models"), device="cpu").systems) == {"BLIP2-GM", "SAM-BLIP2-GM"}
     other = dataclasses.replace(sizes.config(), name="other")
     (tmp_path / "models" / "config.json").write_text(to_json(other))
     with pytest.raises(UserError, match="another construction"):

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from msmedcap.data.scans.bundled import bundled_examples
-from msmedcap.data.scans.dicom import open_dicom
+from msmedcap.data.scans.dicom import BURNED_IN, open_dicom
 from msmedcap.data.scans.errors import ScanError
 from msmedcap.data.scans.limits import check_bytes
 from msmedcap.data.scans.raster import open_raster
@@ -19,7 +19,7 @@ from msmedcap.data.scans.sniff import refusal, sniff
 from msmedcap.data.scans.windows import PRESETS, Window
 from msmedcap.data.scans.write import write_dicom
 
-__all__ = ["PRESETS", "Scan", "ScanError", "Window", "bundled_examples", "find_scans", "open_scan", "write_dicom"]
+__all__ = ["BURNED_IN", "PRESETS", "Scan", "ScanError", "Window", "bundled_examples", "find_scans", "open_scan", "write_dicom"]
 
 
 def open_scan(source: str | Path | bytes, *, allow_burned_in: bool = False) -> Scan:

@@ -24,6 +24,7 @@ from msmedcap.data.scans.limits import MAX_FILE_BYTES
 from msmedcap.data.scans.scan import Scan
 from msmedcap.data.scans.windows import FULL_RANGE, PRESETS, Choice, measured, stored_range
 
+BURNED_IN = "The picture is marked as having burned-in annotation, which may name the patient."
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _TEXT_PRONE = {"US", "IVUS", "SC", "OT", "XA", "RF", "ES", "XC", "SM", "OP", "DOC"}
 _SAMPLED_FRAMES = 5
@@ -129,7 +130,7 @@ def _burned_in(dataset: Dataset, modality: str, allowed: bool) -> list[str]:
                 "The picture is marked as having burned-in annotation, which may name the patient; "
                 "allow burned-in annotation if you have checked that it does not."
             )
-        return ["The picture is marked as having burned-in annotation, which may name the patient."]
+        return [BURNED_IN]
     captured = value_of(dataset, "SOPClassUID") == SecondaryCaptureImageStorage
     if marked != "NO" and (captured or modality in _TEXT_PRONE or not modality):
         return ["The file does not say whether names or dates are burned into the picture; look before you share it."]

@@ -1,0 +1,60 @@
+"""Outlines are exact: filling them gives the mask again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msmedcap.data.outlines import outlines
+
+
+def filled(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre lies inside by the even-odd rule: how many sides a ray to the left crosses."""
+    inside = np.zeros(shape, dtype=int)
+    for polygon in polygons:
+        for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            if x0 == x1:
+                inside[min(y0, y1) : max(y0, y1), x0:] += 1
+    return inside % 2 == 1
+
+
+def area(polygon: np.ndarray) -> float:
+    """Above 0 for a border that runs clockwise on the screen."""
+    x, y = polygon.T.astype(float)
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
+def test_a_rectangle_has_four_corners_clockwise() -> None:
+    mask = np.zeros((6, 9), bool)
+    mask[1:4, 2:7] = True
+    (found,) = outlines(mask)
+    assert sorted(map(tuple, found.tolist())) == [(2, 1), (2, 4), (7, 1), (7, 4)]
+    assert area(found) == 15
+
+
+def test_a_hole_runs_the_other_way_round() -> None:
+    mask = np.ones((5, 5), bool)
+    mask[2, 2] = False
+    assert sorted(area(found) for found in outlines(mask)) == [-1, 25]
+
+
+def test_pixels_that_touch_at_a_corner_are_apart() -> None:
+    assert [area(found) for found in outlines(np.eye(4, dtype=bool))] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_filling_the_outlines_gives_the_mask(seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((13, 17)) < share
+    found = outlines(mask)
+    assert (filled(found, mask.shape) == mask).all()
+    assert sum(area(polygon) for polygon in found) == mask.sum()
+    for polygon in found:
+        steps = np.roll(polygon, -1, axis=0) - polygon
+        assert ((steps != 0).sum(1) == 1).all()  # along pixel edges
+        assert ((steps != 0) != (np.roll(steps, -1, axis=0) != 0)).all()  # every corner turns
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_all_or_nothing(value: bool) -> None:
+    assert [area(found) for found in outlines(np.full((3, 4), value))] == ([12] if value else [])
