@@ -41,6 +41,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     arguments.add_argument("--models", default="demo")
     arguments.add_argument("--system", action="append", required=True, metavar="NAME=DIR")
+    arguments.add_argument("--encoder", type=Path, metavar="DIR", help="the SAM that was trained with them (default: the models')")
     arguments.add_argument("--data", default="cxr_seg=../shared/data/cxr_seg", metavar="SET=PATH")
     arguments.add_argument("--split", default="val")
     arguments.add_argument("--out", type=Path, default=Path("docs/segmentation.md"))
@@ -49,7 +50,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = folder_of(args.models)
     models = configs.read(ModelsConfig, folder / "config.json")
-    encoder = freeze(load_into(empty(lambda: SamEncoder(models.sam)), folder / "sam"))
+    encoder = freeze(load_into(empty(lambda: SamEncoder(models.sam)), args.encoder or folder / "sam"))
     systems: dict[str, list[Segmenter]] = {}
     for told in args.system:
         name, equals, where = told.partition("=")

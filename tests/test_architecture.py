@@ -55,6 +55,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "webdataset": ("msmedcap.data.shards",),
     "pyarrow": ("msmedcap.data.sets.parquet",),
     "bitsandbytes": ("msmedcap.models.opt_loading",),
+    "surface_distance": ("msmedcap.evaluation.overlap",),
     "pycocoevalcap": ("msmedcap.evaluation.coco_toolkit",),
     "transformers": ("msmedcap.models", "msmedcap.evaluation.neural"),
     "matplotlib": ("msmedcap.demo.viewer", "msmedcap.evaluation"),
