@@ -41,11 +41,8 @@ def parse(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ
 
     parser = _Parser(prog="app.py", description="The MSMedCap page. Research demonstration, not for clinical use.")
     add = parser.add_argument
-    add(
-        "--models",
-        default=first("MSMEDCAP_MODELS", default="demo"),
-        help="demo, full or a folder (default: %(default)s)",
-    )
+    models = first("MSMEDCAP_MODELS", default="demo")
+    add("--models", default=models, help="demo, full or a folder (default: %(default)s)")
     add("--device", default=first("MSMEDCAP_DEVICE"), help="cpu, cuda, … (default: the best there is)")
     add("--load-8bit", action="store_true", default=on("MSMEDCAP_LOAD_8BIT"), help="load the language model in 8 bit")
     add(
@@ -89,12 +86,16 @@ def parse(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ
     add("--hash-password", action="store_true", help="ask for a password, print its hash for an --auth file, and stop")
     args = parser.parse_args(argv)
     if args.data is None:
-        named = (first("MSMEDCAP_DATA") or "").split(",")
-        try:
-            args.data = [_data_set(item) for item in named if item]
-        except argparse.ArgumentTypeError as error:
-            parser.error(f"MSMEDCAP_DATA: {error}")
+        args.data = _data_sets(parser, first("MSMEDCAP_DATA", default="") or "")
     return args
+
+
+def _data_sets(parser: argparse.ArgumentParser, text: str) -> list[tuple[str, Path]]:
+    """The data sets of the environment variable, parted by commas."""
+    try:
+        return [_data_set(item) for item in text.split(",") if item]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"MSMEDCAP_DATA: {error}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
