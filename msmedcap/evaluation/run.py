@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 3600.0
 """Seconds that process 0 waits for the others without a new row of theirs: the largest models load for that long."""
+_RECORDS = ("manifest.json", "training.json")
 _LOOK = 2.0
 _MEASURED = 64  # captions after which the time left is foreseen: the first batches are small and slow
 
@@ -190,10 +191,13 @@ def fingerprint(cases: Iterable[Case]) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """A short digest of the configs and weights below ``folder``, so that captions of other weights are told apart."""
+    """A short digest of the configs and weights below ``folder``, so that captions of other weights are told apart.
+
+    What captions do not depend on is left out: the segmenter, and the records of training and of publishing.
+    """
     digest = hashlib.sha256()
-    files = (p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
-    for file in sorted(p for p in files if p.name != "manifest.json"):  # which push and pull add
+    files = (p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors") and p.name not in _RECORDS)
+    for file in sorted(p for p in files if p.relative_to(folder).parts[0] != "segmenter"):
         digest.update(file.relative_to(folder).as_posix().encode())
         with file.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())

@@ -133,6 +133,9 @@ def test_the_digest_tells_weights_apart(tmp_path: Path) -> None:
     (tmp_path / "opt" / "model.safetensors").write_bytes(b"one")
     first = run.weights_digest(tmp_path)
     (tmp_path / "README.md").write_text("not weights")
+    (tmp_path / "training.json").write_text("{}")
+    (tmp_path / "segmenter").mkdir()
+    (tmp_path / "segmenter" / "model.safetensors").write_bytes(b"no caption depends on it")
     assert run.weights_digest(tmp_path) == first
     (tmp_path / "opt" / "model.safetensors").write_bytes(b"two")
     assert run.weights_digest(tmp_path) != first
