@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from msmedcap.config import UserError
+from msmedcap.evaluation.foresight import duration
 from msmedcap.evaluation.statistics import Statistic, mean
 
 if TYPE_CHECKING:
@@ -246,13 +247,6 @@ def _clinical(references: Sequence[Sequence[str]], texts: Texts, chosen: Wanted)
     counted = {system: Clinical(np.concatenate(parts)) for system, parts in tables.items()}
     for metric in METRICS:
         yield "clinical", metric, {system: scores_of(found, metric.name) for system, found in counted.items()}
-
-
-def duration(seconds: float) -> str:
-    """A time as one says it: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _known(name: str, names: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
 from msmedcap.data.sets import Blob, Case, read_dataset
 from msmedcap.evaluation.captions_file import CaptionsFile, Store, read
-from msmedcap.evaluation.measures import duration
+from msmedcap.evaluation.foresight import duration
 from msmedcap.training.processes import place
 
 log = logging.getLogger(__name__)

@@ -40,12 +40,6 @@ def to_tokens(features: Tensor, reading: str) -> Tensor:
     raise ValueError(f"SAM tokens are read as 'positions' or 'channels', not {reading!r}")
 
 
-def to_features(tokens: Tensor, reading: str, grid: tuple[int, int]) -> Tensor:
-    """The inverse of :func:`to_tokens`: tokens back to the feature map ``[B,C,h,w]``."""
-    channels_first = tokens.transpose(1, 2) if reading == "positions" else tokens
-    return channels_first.unflatten(2, grid)
-
-
 class SamPrompts(nn.Module):
     """SAM's prompt encoder and mask decoder: points and boxes in view pixels → mask logits and their estimated IoU."""
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from msmedcap.config import UserError
+from msmedcap.evaluation.foresight import duration
 from msmedcap.evaluation.neural import scoring
 from msmedcap.evaluation.neural.scoring import run
 from msmedcap.evaluation.neural.store import Pair, Store, Value
@@ -169,7 +170,7 @@ def test_the_estimate_comes_from_measured_batches(
     (told,) = [record.getMessage() for record in caplog.records if "to go" in record.getMessage()]
     left = sum(ran[1 + scoring.PROBES :])
     assert told == (
-        f"Lengths: 400 pairs to compute (0 were kept); measured 5 of 40 batches: about {scoring.duration(left)} to go."
+        f"Lengths: 400 pairs to compute (0 were kept); measured 5 of 40 batches: about {duration(left)} to go."
     )
 
 
@@ -177,11 +178,6 @@ def test_a_short_run_says_nothing_of_its_length(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO):
         run(Lengths(), PAIRS, store=Store(None), batch=2, progress=False)
     assert not [record for record in caplog.records if "to go" in record.getMessage()]
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(40, "40 seconds"), (720, "12 minutes"), (12600, "3.5 hours")])
-def test_durations(seconds: float, said: str) -> None:
-    assert scoring.duration(seconds) == said
 
 
 def test_a_batch_of_none_is_refused() -> None:

@@ -21,7 +21,7 @@ from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
 from msmedcap.data.sets import Blob, Case
-from msmedcap.evaluation import captions_file, run
+from msmedcap.evaluation import captions_file, foresight, run
 from msmedcap.evaluation.captions_file import Store
 from msmedcap.evaluation.run import DataSet
 
@@ -295,4 +295,4 @@ def test_mistakes_are_told(table: DataSet, tmp_path: Path) -> None:
 
 
 def test_times_are_said_as_one_says_them() -> None:
-    assert [run.duration(s) for s in (0.2, 40, 720, 12600)] == ["1 s", "40 s", "12 min", "3.5 h"]
+    assert [foresight.duration(s) for s in (0.2, 40, 720, 12600)] == ["1 s", "40 s", "12 min", "3.5 h"]

@@ -12,7 +12,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from msmedcap.config import SamConfig, ViewSpec
 from msmedcap.data.views import ViewFrame, make_view
-from msmedcap.models.sam import SamEncoder, SamPrompts, to_features, to_tokens
+from msmedcap.models.sam import SamEncoder, SamPrompts, to_tokens
 from msmedcap.systems import SAM_MEAN, SAM_STD
 from tests import sizes
 
@@ -128,13 +128,6 @@ def test_a_batch_of_prompts_equals_its_singles() -> None:
         alone = parts.prompts(features[one], points=(points[0][one], points[1][one]), boxes=boxes[one], multimask=True)
         for a, b in zip(together, alone, strict=True):
             torch.testing.assert_close(a[one], b, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("reading", ["positions", "channels"])
-def test_tokens_fold_back_to_the_feature_map(reading: str) -> None:
-    features = torch.arange(2 * 5 * 3 * 4, dtype=torch.float32).view(2, 5, 3, 4)
-    tokens = to_tokens(features, reading)
-    assert torch.equal(to_features(tokens, reading, (3, 4)), features)
 
 
 def test_what_a_token_is() -> None:

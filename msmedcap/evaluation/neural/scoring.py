@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from msmedcap.config import UserError
+from msmedcap.evaluation.foresight import duration
 from msmedcap.evaluation.neural.store import Pair, Store, Value
 
 log = logging.getLogger(__name__)
@@ -117,13 +118,6 @@ class _Clock:
         """Seconds for the batches that were not run yet, from the probes' seconds per cost."""
         rate = sum(self.seconds[i] for i in self.probes) / sum(self.costs[i] for i in self.probes)
         return rate * sum(cost for i, cost in enumerate(self.costs) if i not in self.seconds)
-
-
-def duration(seconds: float) -> str:
-    """``seconds`` as a person says it: ``40 seconds``, ``12 minutes``, ``3.5 hours``."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _compute(scorer: Scorer, pairs: Sequence[Pair]) -> dict[Pair, Value]:
