@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from safetensors import safe_open
 
 from msmedcap.config import ModelsConfig
-from msmedcap.hub.folder import CONFIG, model_files
+from msmedcap.hub.folder import CONFIG, SEGMENTER, model_files
 
 FRONT = """\
 ---
@@ -55,6 +55,7 @@ def card(folder: Path, config: ModelsConfig, repo: str) -> str:
         "## Run it\n\n" + run,
         "## What is in it\n\n" + _parts(folder, config),
         "## Systems\n\n" + _systems(folder, config),
+        *([f"## What it segments\n\n{classes}"] if (classes := _classes(folder, title)) else []),
         *([f"## Trained on\n\n{pictures}"] if (pictures := _pictures(folder)) else []),
         "## Terms\n\n" + LICENCES,
         "`manifest.json` holds the SHA-256 of every file; `pull` checks them. Weights are safetensors; there is no pickle.\n",
@@ -70,6 +71,7 @@ def _parts(folder: Path, config: ModelsConfig) -> str:
         "sam": f"SAM image encoder, {sam.layers} layers of width {sam.hidden}, {sam.image_size} px; frozen",
         "sam_prompts": "SAM prompt encoder and mask decoder; frozen",
         config.opt: f"language model OPT{_opt_size(folder / config.opt)} and its tokenizer; frozen",
+        SEGMENTER: "SEG-SAM: SAM's prompt encoder and mask decoder trained on, semantic-aware decoder, text module",
     }
     counts: dict[str, int] = {}
     sizes: dict[str, int] = {}
@@ -98,6 +100,17 @@ def _systems(folder: Path, config: ModelsConfig) -> str:
         lines.append(f"| {name} | {seen} | {here} |")
     presets = "; ".join(f"`{n}`: {_search(d.beams)}, prompt “{d.prompt}”" for n, d in config.presets.items())
     return "\n".join(lines) + f"\n\nDecoding presets: {presets}.\n"
+
+
+def _classes(folder: Path, title: str) -> str:
+    """What the segmenter can name and how to ask it, where there is one."""
+    try:
+        names = json.loads((folder / SEGMENTER / CONFIG).read_text(encoding="utf-8"))["classes"]
+        told = f"{len(names)} classes: {', '.join(map(str, names))}."
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    run = f"python -m msmedcap segment SCAN.dcm --point X,Y --out masks --models models/{title}"
+    return f"A click or a box gives a mask, a name and what else is in the picture; names can be wrong. {told}\n\n```sh\n{run}\n```\n"
 
 
 def _search(beams: int) -> str:

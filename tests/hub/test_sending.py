@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 
@@ -188,3 +189,13 @@ def test_the_card_says_what_is_in_the_folder_how_to_run_it_and_what_for(folder: 
 def test_the_card_says_which_systems_are_not_there(folder: Path) -> None:
     (folder / "systems" / "MSMedCap" / "config.json").unlink()
     assert "| MSMedCap | CLIP (4 queries) and SAM (4 queries) | not in this folder |" in card(folder, check(folder), REPO)
+
+
+def test_the_card_says_what_the_segmenter_names(folder: Path) -> None:
+    assert "What it segments" not in card(folder, check(folder), REPO)
+    shipped = Path(__file__).parents[2] / "checkpoints" / "demo" / "segmenter"
+    shutil.copytree(shipped, folder / "segmenter")
+    text = card(folder, check(folder), REPO)
+    names = json.loads((shipped / "config.json").read_text())["classes"]
+    assert f"{len(names)} classes: Left Lung, Right Lung, " in text and "python -m msmedcap segment SCAN.dcm" in text
+    assert "| `segmenter/` | SEG-SAM" in text
