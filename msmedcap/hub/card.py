@@ -110,7 +110,8 @@ def _classes(folder: Path, title: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     run = f"python -m msmedcap segment SCAN.dcm --point X,Y --out masks --models models/{title}"
-    return f"A click or a box gives a mask, a name and what else is in the picture; names can be wrong. {told}\n\n```sh\n{run}\n```\n"
+    what = "A click or a box gives a mask, a name and what else is in the picture; names can be wrong."
+    return f"{what} {told}\n\n```sh\n{run}\n```\n"
 
 
 def _search(beams: int) -> str:
