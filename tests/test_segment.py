@@ -21,7 +21,7 @@ from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain.maps import Map
 from msmedcap.models.segmenter import Prediction, Segmenter
 from msmedcap.predictor import Predictor, load
-from msmedcap.segmenting import hottest, write_structures
+from msmedcap.segmenting import hottest, structure_record
 from msmedcap.segmenting.regions import AT_DETECTOR, NO_SPACING
 from tests import segmenting, sizes
 
@@ -263,7 +263,7 @@ def test_the_hottest_place_is_the_peaks_middle() -> None:
         hottest(np.zeros((4, 4, 3), np.uint8))
 
 
-def test_a_map_says_what_lies_at_its_hottest_place(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_map_says_what_lies_at_its_hottest_place(predictor: Predictor) -> None:
     values = np.zeros((HEIGHT, WIDTH), np.float32)
     values[30, 61] = 0.7
     made = Map("attention", "clip", 2, None, (0.0, 0.7), values)
@@ -272,9 +272,9 @@ def test_a_map_says_what_lies_at_its_hottest_place(predictor: Predictor, tmp_pat
     direct = predictor.segment([(61.5, 30.5)])
     assert (spot.structure.label, spot.structure.score) == (direct.label, direct.score)
     assert (spot.structure.binary == direct.binary).all()
-    (item,) = write_structures([(made, spot)], tmp_path)
-    assert item == json.loads((tmp_path / "structures.json").read_text())[0]
-    assert (item["file"], item["point"], item["label"]) == (made.file, [61.5, 30.5], direct.label)
+    record = structure_record(spot)
+    assert (record["point"], record["label"], record["area_px"]) == ([61.5, 30.5], direct.label, int(direct.binary.sum()))
+    assert json.loads(json.dumps(record)) == record
 
 
 def test_answers_are_written_and_numbered(predictor: Predictor, tmp_path: Path) -> None:

@@ -126,11 +126,11 @@ def test_explain_writes_what_lies_at_the_hottest_places(
     flags = ["--models", models, "--device", "cpu", "--out", str(tmp_path / "maps"), "--json"]
     assert main(["explain", str(scan), *flags]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert all(set(row) == {"file", "kind", "branch", "layer", "word", "range"} for row in rows)
-    items = json.loads((tmp_path / "maps" / "structures.json").read_text())
-    assert [item["file"] for item in items] == [row["file"] for row in rows if row["kind"] == "attention"]
-    for item in items:
-        assert item["label"] in segmenting.NAMES
-        with Image.open(tmp_path / "maps" / item["file"]) as image:
-            x, y = (int(value) for value in item["point"])
+    assert rows == json.loads((tmp_path / "maps" / "maps.json").read_text())
+    assert all(("structure" in row) == (row["kind"] == "attention") for row in rows)
+    for row in [row for row in rows if "structure" in row]:
+        assert set(row) == {"file", "kind", "branch", "layer", "word", "range", "structure"}
+        assert row["structure"]["label"] in segmenting.NAMES
+        with Image.open(tmp_path / "maps" / row["file"]) as image:
+            x, y = (int(value) for value in row["structure"]["point"])
             assert np.asarray(image)[y, x] == 255

@@ -67,12 +67,13 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
     if outcome:
         return FAILED
     from msmedcap.explain.maps import write_maps
-    from msmedcap.segmenting import write_structures
+    from msmedcap.segmenting import structure_record
 
+    structures = {}
     if predictor.segmenter_absent is None:
         looked = [made for made in maps if made.kind in ("attention", "word")]
-        write_structures([(made, predictor.hot_spot(made)) for made in looked], args.out)
-    for item in write_maps(maps, args.out):
+        structures = {made.file: structure_record(predictor.hot_spot(made)) for made in looked}
+    for item in write_maps(maps, args.out, structures=structures):
         low, high = item["range"]
         out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)
     if not out.json:

@@ -6,7 +6,7 @@ Every map says where a model looked, not why.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,20 @@ class Map:
         return (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def write_maps(maps: Sequence[Map], folder: Path) -> list[dict[str, Any]]:
+def write_maps(
+    maps: Sequence[Map], folder: Path, *, structures: Mapping[str, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Write each map as a PNG of the picture's size into ``folder``, and ``maps.json``; returns the list in it.
 
-    An item is ``{file, kind, branch, layer, word, range}``; ``file`` is relative to ``folder``.
+    An item is ``{file, kind, branch, layer, word, range}``; ``file`` is relative to ``folder``. Where ``structures`` has something
+    for a file, the item has it as ``structure``: what lies at the map's hottest place.
     """
     folder.mkdir(parents=True, exist_ok=True)
     items: list[dict[str, Any]] = []
     for made in maps:
         Image.fromarray(made.image()).save(folder / made.file)
-        item = {"file": made.file, "kind": made.kind, "branch": made.branch, "layer": made.layer, "word": made.word}
-        items.append({**item, "range": [float(end) for end in made.range]})
+        item: dict[str, Any] = {"file": made.file, "kind": made.kind, "branch": made.branch, "layer": made.layer}
+        item |= {"word": made.word, "range": [float(end) for end in made.range]}
+        items.append({**item, "structure": structures[made.file]} if structures and made.file in structures else item)
     (folder / "maps.json").write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
     return items

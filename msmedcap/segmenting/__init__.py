@@ -3,9 +3,9 @@
 The predictor holds one :class:`Regions` for its scan; visitors share one :class:`SharedSegmenter`.
 """
 
-from msmedcap.segmenting.files import write_segmentations, write_structures
+from msmedcap.segmenting.files import structure_record, write_segmentations
 from msmedcap.segmenting.regions import HotSpot, Regions, Segmentation, SharedSegmenter, hottest
 
 __all__ = [
-    "HotSpot", "Regions", "Segmentation", "SharedSegmenter", "hottest", "write_segmentations", "write_structures",
+    "HotSpot", "Regions", "Segmentation", "SharedSegmenter", "hottest", "structure_record", "write_segmentations",
 ]

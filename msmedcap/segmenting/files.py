@@ -17,10 +17,9 @@ from msmedcap.config import UserError
 from msmedcap.data.classes import load_classes
 from msmedcap.data.scans import BURNED_IN, Scan
 from msmedcap.data.scans.segments import Segment, write_dicom_seg, write_index, write_mask
-from msmedcap.explain.maps import Map
 from msmedcap.segmenting.regions import HotSpot, Segmentation
 
-INDEX, FACTS, STRUCTURES = "index.png", "segment.json", "structures.json"
+INDEX, FACTS = "index.png", "segment.json"
 UNNAMED = "unnamed"
 """What a mask is called in a DICOM-SEG where no class was told."""
 
@@ -60,22 +59,16 @@ def write_segmentations(
     return records
 
 
-def write_structures(spots: Sequence[tuple[Map, HotSpot]], folder: Path) -> list[dict[str, Any]]:
-    """Write ``structures.json`` beside the maps: each map's hottest place and the structure that lies there; returns its list.
+def structure_record(spot: HotSpot) -> dict[str, Any]:
+    """The hottest place of a map and the structure that lies there, as ``maps.json`` carries it.
 
-    An item is ``{file, point: [x, y], value, label, score, area_px, area_mm2, area_note}``, ``file`` the map's.
+    ``{point: [x, y], value, label, score, area_px, area_mm2, area_note}``, the point in the picture's pixels.
     """
-    items = [
-        {
-            "file": made.file, "point": list(spot.point), "value": spot.value, "label": spot.structure.label,
-            "score": spot.structure.score, "area_px": spot.structure.area_px, "area_mm2": spot.structure.area_mm2,
-            "area_note": spot.structure.area_note,
-        }
-        for made, spot in spots
-    ]  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / STRUCTURES, items)
-    return items
+    found = spot.structure
+    return {
+        "point": list(spot.point), "value": spot.value, "label": found.label, "score": found.score,
+        "area_px": found.area_px, "area_mm2": found.area_mm2, "area_note": found.area_note,
+    }  # fmt: skip
 
 
 def _measures(one: Segmentation) -> dict[str, Any]:
