@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from msmedcap.config import UserError
-from msmedcap.demo.accounts import checker, hash_password, read_accounts
+from msmedcap.demo import logs
+from msmedcap.demo.accounts import hash_password
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,43 +32,70 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> argparse.Namespace:
     """The settings from flags, then environment variables, then defaults; a wrong value ends the program with one line."""
-
-    def first(*names: str, default: str | None = None) -> str | None:
-        return next((env[name] for name in names if env.get(name)), default)
-
-    def on(name: str) -> bool:
-        return env.get(name, "").strip().lower() in ("1", "true", "yes", "on")
-
     parser = _Parser(prog="app.py", description="The MSMedCap page. Research demonstration, not for clinical use.")
-    add = parser.add_argument
+    settings = _Settings(parser, env)
+    _add_models(settings)
+    _add_serving(settings)
+    _add_content(settings)
+    parser.add_argument(
+        "--hash-password", action="store_true", help="ask for a password, print its hash for an --auth file, and stop"
+    )
+    args = parser.parse_args(argv)
+    if args.allow is None:
+        args.allow = [name.strip() for name in (settings.first("MSMEDCAP_ALLOW") or "").split(",") if name.strip()]
+    if args.data is None:
+        args.data = _data_sets(parser, settings.first("MSMEDCAP_DATA") or "")
+    return args
+
+
+class _Settings:
+    """Flags whose defaults come from environment variables."""
+
+    def __init__(self, parser: argparse.ArgumentParser, env: Mapping[str, str]) -> None:
+        self.add, self._env = parser.add_argument, env
+
+    def first(self, *names: str, default: str | None = None) -> str | None:
+        """The first of the variables that is set."""
+        return next((self._env[name] for name in names if self._env.get(name)), default)
+
+    def switch(self, flag: str, help: str) -> None:
+        """A flag without a value; its variable says 1, true, yes or on."""
+        name = "MSMEDCAP_" + flag.removeprefix("--").replace("-", "_").upper()
+        on = self._env.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+        self.add(flag, action="store_true", default=on, help=help)
+
+
+def _add_models(settings: _Settings) -> None:
+    add, first = settings.add, settings.first
     models = first("MSMEDCAP_MODELS", default="demo")
     add("--models", default=models, help="demo, full or a folder (default: %(default)s)")
     add("--device", default=first("MSMEDCAP_DEVICE"), help="cpu, cuda, … (default: the best there is)")
-    add("--load-8bit", action="store_true", default=on("MSMEDCAP_LOAD_8BIT"), help="load the language model in 8 bit")
-    add(
-        "--host",
-        default=first("MSMEDCAP_HOST", "GRADIO_SERVER_NAME", default="127.0.0.1"),
-        help="address to listen on (default: %(default)s)",
-    )
-    add(
-        "--port",
-        type=_port,
-        default=first("MSMEDCAP_PORT", "PORT", "GRADIO_SERVER_PORT", default="7860"),
-        help="default: %(default)s",
-    )
-    add(
-        "--auth",
-        type=Path,
-        default=first("MSMEDCAP_AUTH"),
-        metavar="FILE",
-        help="who may enter: lines user:scrypt$… (default: everyone)",
-    )
-    add(
-        "--allow-burned-in",
-        action="store_true",
-        default=on("MSMEDCAP_ALLOW_BURNED_IN"),
-        help="show pictures marked as having text burned in, with a warning",
-    )
+    settings.switch("--load-8bit", "load the language model in 8 bit")
+
+
+def _add_serving(settings: _Settings) -> None:
+    """Where the page is, who may enter, how much they may bring, and what is written down."""
+    add, first = settings.add, settings.first
+    host = first("MSMEDCAP_HOST", "GRADIO_SERVER_NAME", default="127.0.0.1")
+    add("--host", default=host, help="address to listen on (default: %(default)s)")
+    port = first("MSMEDCAP_PORT", "PORT", "GRADIO_SERVER_PORT", default="7860")
+    add("--port", type=_port, default=port, help="default: %(default)s")
+    who = "who may enter: lines user:scrypt$…, or accounts of Hugging Face on a Space (default: everyone)"
+    add("--auth", default=first("MSMEDCAP_AUTH"), metavar="FILE|oauth", help=who)
+    names = "with --auth oauth, a user or organisation that may enter (repeatable; default: every account)"
+    add("--allow", action="append", metavar="NAME", help=names)
+    most = first("MSMEDCAP_MAX_UPLOAD_MB", default="512")
+    add("--max-upload-mb", type=_positive, default=most, metavar="N", help="largest file taken (default: %(default)s MB)")
+    level, form = first("MSMEDCAP_LOG_LEVEL", default="info"), first("MSMEDCAP_LOG_FORMAT", default="text")
+    told = f"{', '.join(logs.LEVELS)} (default: %(default)s)"
+    add("--log-level", type=_one_of(logs.LEVELS), default=level, metavar="LEVEL", help=told)
+    add("--log-format", type=_one_of(logs.FORMATS), default=form, metavar="FORMAT", help="text or json (default: %(default)s)")
+
+
+def _add_content(settings: _Settings) -> None:
+    """What there is to see besides what visitors bring."""
+    add, first = settings.add, settings.first
+    settings.switch("--allow-burned-in", "show pictures marked as having text burned in, with a warning")
     add(
         "--runs",
         type=Path,
@@ -83,11 +110,12 @@ def parse(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ
         metavar="NAME=PATH",
         help="where the pictures of --runs lie; a page opens pictures of cases from here only (repeatable)",
     )
-    add("--hash-password", action="store_true", help="ask for a password, print its hash for an --auth file, and stop")
-    args = parser.parse_args(argv)
-    if args.data is None:
-        args.data = _data_sets(parser, first("MSMEDCAP_DATA", default="") or "")
-    return args
+    add(
+        "--reviews",
+        default=first("MSMEDCAP_REVIEWS"),
+        metavar="URL",
+        help="blinded reader studies: sqlite:///FILE or postgresql://… (default: none); python -m msmedcap study makes them",
+    )
 
 
 def _data_sets(parser: argparse.ArgumentParser, text: str) -> list[tuple[str, Path]]:
@@ -103,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     # Threads that wait for each other by spinning take ten times as long as soon as anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(args.log_level, args.log_format)
     if args.hash_password:
         sys.stdout.write(hash_password(getpass.getpass("Password: ")) + "\n")
         return 0
@@ -117,31 +145,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> None:
     """Load the models, open the page and wait; raises :class:`UserError` where a setting is wrong or the port is taken."""
-    auth = checker(read_accounts(args.auth)) if args.auth else None
-    from msmedcap.demo.page import build_page, launch_options
+    from msmedcap.demo import zero_gpu
+
+    zero_gpu.prepare()  # before anything imports torch
+    from msmedcap.demo import signin
+    from msmedcap.demo.page import build_page
     from msmedcap.predictor import load
 
+    who = signin.choose(args.auth, allow=args.allow)
     page = build_page(
-        load(args.models, device=args.device, load_8bit=args.load_8bit),
+        zero_gpu.on_gpu(load(args.models, device=args.device, load_8bit=args.load_8bit)),
         allow_burned_in=args.allow_burned_in,
         runs=args.runs,
         data=dict(args.data),
+        sign_in=who,
+        reviews=args.reviews,
     )
     try:
-        _, address, _ = page.launch(**launch_options(host=args.host, port=args.port, auth=auth))
+        address = page.launch(host=args.host, port=args.port, max_upload_mb=args.max_upload_mb)
     except OSError:
         raise UserError(
             f"The page cannot listen on {args.host}:{args.port}; choose another --port or --host."
         ) from None
     sys.stdout.write(f"MSMedCap is ready at {address}\n")
     sys.stdout.flush()
-    page.block_thread()
+    page.blocks.block_thread()
 
 
 def _port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 1 to 65535")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes; give a whole number above 0")
+    return int(text)
+
+
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A type for argparse that also checks what an environment variable gave, which ``choices`` would not."""
+
+    def check(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}")
+        return text
+
+    return check
 
 
 def _data_set(text: str) -> tuple[str, Path]:

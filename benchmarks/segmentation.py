@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -67,7 +69,7 @@ def main() -> None:
         f"{pictures} pictures of {name} (split {args.split.replace('+', ' and ')}) with {objects} objects of a known class. Each "
         "object is asked for by its box, by a click at its centre-most point and by a click anywhere in it. Means over objects, "
         "95 % intervals by picture group; seeds are averaged first.",
-        "Made by `python -m benchmarks.segmentation`.",
+        f"Made by `python -m benchmarks.segmentation {shlex.join(sys.argv[1:])}`.",
     ]
     write_page(results, args.out, main=next(iter(systems)), about=about, raw=args.raw)
 

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar
 from msmedcap import commands
 from msmedcap.config import UserError, parse_point
 from msmedcap.data.prompts import parse_box, parse_click
+from msmedcap.demo.review import command as review
 from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS
 
 T = TypeVar("T")
@@ -55,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the PNGs and maps.json")
     explain.add_argument("--system", default="MSMedCap", metavar="NAME", help="whose maps (default: %(default)s)")
     explain.add_argument("--point", type=_place(parse_point), metavar="X,Y", help="also SAM's similarity to this pixel")
+    said = "also where it looked for the Nth word (from 0) of its caption"
+    explain.add_argument("--word", type=_word, metavar="N", help=said)
+    ways = "gradient, attention, rollout, occlusion or masking (default: %(default)s)"
+    explain.add_argument("--method", default="gradient", metavar="NAME", help=f"how the word's maps are made: {ways}")
     _scan_flags(explain)
 
     _segment(choices)
@@ -79,6 +84,9 @@ def _segment(choices: Any) -> None:
 
 def _training(choices: Any) -> None:
     """The commands that make weights."""
+    study = _command(choices, "study", review.run_study, "make a blinded reader study, add readers, print its results")
+    review.add_study_options(study)
+
     demo = _command(choices, "demo-weights", commands.run_demo_weights, "rebuild the shipped weights (resumable)")
     beside = "a folder of data sets (default: ../shared/data beside the checkout, else made phantoms alone)"
     demo.add_argument("--data", type=Path, metavar="DIR", help=beside)
@@ -252,6 +260,12 @@ def _place(parse: Callable[[str], T]) -> Callable[[str], T]:
 def _frame(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a frame; frames are counted from 0")
+    return int(text)
+
+
+def _word(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a word's place; words are counted from 0")
     return int(text)
 
 

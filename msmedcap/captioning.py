@@ -19,6 +19,7 @@ from torch import Tensor
 from msmedcap.checkpoints import Models
 from msmedcap.config import Decoding, UserError, ViewSpec
 from msmedcap.data.scans import Scan, Window, open_scan
+from msmedcap.explain import unlike
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens, Opt
 from msmedcap.models.quality import degenerate
@@ -140,7 +141,22 @@ def read(models: Models, asked: Asked, features: Features, *, count: int = 1) ->
             reading.prefixes[name] = prefix
     if not readings[0].prefixes:
         raise UserError(NOTHING_READ)
+    for reading, sentence in zip(readings, _unlike(models, asked, readings[0], features), strict=False):
+        reading.warnings += [sentence] if sentence else []
     return readings
+
+
+def _unlike(models: Models, asked: Asked, reading: Reading, features: Features) -> list[str | None]:
+    """For each picture the warning that it is unlike the training data, if it is: from what the systems read already saw."""
+    check = unlike.load(models.folder) if models.folder else None
+    seen = {}
+    for name in reading.prefixes if check else ():
+        for view, _ in models.captioners[name].named_branches():
+            size = asked.decoding.view_sizes.get(view)
+            # Features of another size of view are not those that the check knows.
+            if check is not None and _spec(models, view, size).size == check.sizes.get(view):
+                seen[view] = features(view, size)
+    return check.sentences(seen) if check else []
 
 
 def _prefix(models: Models, name: str, decoding: Decoding, features: Features) -> Tensor:

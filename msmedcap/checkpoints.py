@@ -122,7 +122,7 @@ class Spare:
 class Models:
     """A loaded model folder; ``captioners`` holds the systems it has weights for, ``missing`` says why others are not there.
 
-    ``plan`` tells what lies where; ``spare`` is set where OPT is in 8 bit.
+    ``plan`` tells what lies where; ``spare`` is set where OPT is in 8 bit; ``folder`` is where all of it was read from.
     """
 
     config: ModelsConfig
@@ -132,6 +132,7 @@ class Models:
     device: torch.device
     plan: memory.Plan | None = None
     spare: Spare | None = field(default=None, repr=False)
+    folder: Path | None = None
 
     def fallback(self) -> Opt | None:
         """The unquantised OPT to decode with when the one in 8 bit says nothing of use; loaded on the first call.
@@ -190,7 +191,7 @@ def load(models: str, *, device: torch.device, load_8bit: bool = False, offload:
         pack(frozen.opt.model)
     captioners = {name: load_system(folder / "systems" / name, config, frozen, device=device).eval() for name in able}
     spare = Spare(lambda: _unquantised(source, facts, device)) if load_8bit else None
-    return Models(config, frozen, captioners, missing, device, plan, spare)
+    return Models(config, frozen, captioners, missing, device, plan, spare, folder)
 
 
 def build_captioner(branches: Mapping[str, BranchConfig], frozen: Frozen) -> Captioner:
@@ -266,7 +267,7 @@ def _command(models: str, what: str, config: ModelsConfig) -> str:
         return "python -m msmedcap demo-weights"
     out = "checkpoints/full" if models == "full" else models
     if what == "segmenter":
-        return f"python -m msmedcap train segmentation --config paper-segmentation --set models={out}"
+        return f"python -m msmedcap train segmentation --config full-segmentation --set models={out}"
     if what in ("clip", config.opt, "BLIP2"):
         return f"python -m msmedcap convert hub {HUB_BLIP2} --out {out}"
     if what in ("sam", "sam_prompts"):

@@ -173,6 +173,7 @@ class SegmenterConfig:
     - ``text``: the text-to-vision module; without it each class is a learned vector and no class can be added.
     - ``text_encoder``: who read the descriptions, ``"opt"`` (the language model of the same models folder) or a hub id;
       ``text_width`` is the width of what it says, ``text_parts`` the number of sentences of a class.
+    - ``dense_prompts``: points and boxes are also laid as a map into SAM's mask input; ours, without it prompts are SAM's.
     """
 
     classes: tuple[str, ...]
@@ -183,6 +184,7 @@ class SegmenterConfig:
     text_encoder: str = "opt"
     text_width: int = 256
     text_parts: int = 5
+    dense_prompts: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
@@ -203,11 +205,12 @@ class SegmentationOptions:
     weight).
 
     - ``focal``, ``dice``, ``iou``: 20, 1, 1, SAM; for the binary masks and, less ``iou``, for the semantic mask.
+    - ``foreground``: the object's share of the focal loss's weight: 0.25, RetinaNet's alpha (Lin et al. 2017), as SAM 2's code.
     - ``naming``: cross-entropy of the prompted object's class; ours.
     - ``presence``: the set prediction's focal loss; DETR.
     - ``alignment``: the cross-mask spatial alignment; ours.
     - ``rounds``: prompts per object, the first a point or a box (one half each), the others points in the error; SAM has 11,
-      the demo scale 3 for time.
+      the demo scale 2 for time. ``further``: the share of batches that go beyond the first; ours, SAM's all do.
     - ``box_jitter``: deviation of a box's sides as a share of its length, at most 20 of 1024 pixels; SAM.
     - ``keep_mask``: how often a round also gets the mask of the round before; SAM always, ours less often, since a reader who
       sets several points at once has no such mask.
@@ -216,10 +219,12 @@ class SegmentationOptions:
     focal: float = 20.0
     dice: float = 1.0
     iou: float = 1.0
+    foreground: float = 0.25
     naming: float = 1.0
     presence: float = 2.0
     alignment: float = 1.0
     rounds: int = 3
+    further: float = 1.0
     box_jitter: float = 0.1
     keep_mask: float = 0.5
 
@@ -227,6 +232,9 @@ class SegmentationOptions:
         for name in ("focal", "dice", "iou", "naming", "presence", "alignment", "box_jitter", "keep_mask"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        for name in ("foreground", "further"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
         if self.rounds < 1:
             raise UserError(f"rounds is {self.rounds}; it must be at least 1.")
 

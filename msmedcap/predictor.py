@@ -6,10 +6,11 @@ once for a picture, whatever asks for it. A :class:`Predictor` is one visitor's;
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ import torch
 
 from msmedcap import batch, captioning, checkpoints
 from msmedcap.captioning import Asked, Features, Reading
-from msmedcap.config import UserError
+from msmedcap.config import Decoding, UserError
 from msmedcap.data.prompts import prompt_on
 from msmedcap.data.scans import Scan, Window
 from msmedcap.data.views import ViewFrame, make_view
-from msmedcap.explain.attention import attention_maps
+from msmedcap.explain.attention import attention_maps, places_of
 from msmedcap.explain.maps import Map
 from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
+from msmedcap.explain.words import CaptionWords, Word
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens
-from msmedcap.models.sam import SamEncoder
 from msmedcap.segmenting import HotSpot, Regions, Segmentation, SharedSegmenter, write_segmentations
 
 NO_SCAN = "No scan is set; call set_scan first."
@@ -67,6 +68,8 @@ class Predictor:
         self.seconds: dict[str, float] = {}
         self._features: Features | None = None
         self._regions: Regions | None = None
+        self._said: dict[str, tuple[Decoding, str]] = {}  # by system, the caption last written of this scan
+        self._words: dict[str, CaptionWords] = {}
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -97,6 +100,7 @@ class Predictor:
         found = captioning.look(source, window=window, frame=frame, allow_burned_in=allow_burned_in)
         self.scan, self.picture, self.window, self.frame = found.scan, found.picture, found.window, found.frame
         self.warnings, self.seconds = list(found.scan.warnings), {}
+        self._said, self._words = {}, {}
         features = self._features = Features(self._shared, lambda spec: make_view(found.picture, spec)[None])
         self._regions = Regions(self._segmenter, lambda: features("sam"), self._frame("sam"), found.scan)
         return self
@@ -166,6 +170,30 @@ class Predictor:
             maps += self._attention(view, branch)
         return maps
 
+    def words(self, *, system: str = "MSMedCap") -> list[Word]:
+        """The words of the caption that ``system`` last wrote of this scan (it is written where there is none), in order."""
+        return list(self._caption_words(system).words)
+
+    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str = "gradient") -> list[Map]:
+        """Where ``system``'s branches looked for the word at place ``word`` (from 0) of that caption, in the picture's frame.
+
+        The first word's maps are all words' for that ``method`` (one of :data:`msmedcap.explain.words.METHODS`). Raises
+        :class:`UserError` for a word or a method there is none of.
+        """
+        words = self._caption_words(system)
+        maps = words.maps(word, method)
+        self.warnings += [f"{system}: {told}" for told in words.warnings if f"{system}: {told}" not in self.warnings]
+        return maps
+
+    def adopt(self, captions: Mapping[str, str], *, preset: str = "fast", prompt: str | None = None) -> None:
+        """Take ``captions`` (by system) for those last written of this scan: another predictor wrote them so.
+
+        Raises :class:`UserError` for a system or preset there is none of.
+        """
+        if captions:
+            asked = captioning.ask(self._shared, systems=list(captions), preset=preset, prompt=prompt)
+            self._note(asked.decoding, captions)
+
     def segment(
         self,
         points: Sequence[Sequence[float]] = (),
@@ -208,16 +236,31 @@ class Predictor:
 
     @torch.inference_mode()
     def _attention(self, view: str, branch: Branch) -> list[Map]:
-        encoder = branch.encoder
-        if isinstance(encoder, SamEncoder):
-            if branch.config.tokens != "positions":
-                return []  # a channel has no place on the picture
-            grid = self._encoded(view).shape[-2:]
-            places = lambda values: values.cpu().unflatten(-1, grid)  # noqa: E731
-        else:
-            places = lambda values: encoder.places(values.cpu())  # noqa: E731
+        places = places_of(branch)
+        if places is None:
+            return []  # a channel has no place on the picture
         attention = branch.attention(captioning.tokens_of(branch, self._encoded(view)))
         return attention_maps(attention, branch=view, places=places, frame=self._frame(view))
+
+    def _caption_words(self, system: str) -> CaptionWords:
+        """What was said last and what it was said of; made anew when another caption was written since."""
+        (name,) = captioning.ask(self._shared, systems=[system], preset="fast", prompt=None).names
+        if name not in self._said:
+            self.captions(systems=[name])
+        if name not in self._said:
+            raise UserError(" ".join(self.warnings) or f"{name} wrote no caption of this scan.")
+        if name not in self._words:
+            decoding, caption = self._said[name]
+            captioner, sizes = self._shared.captioners[name], decoding.view_sizes
+            tokens, specs = {}, {}
+            for view, branch in captioner.named_branches():
+                tokens[view] = captioning.tokens_of(branch, self._encoded(view, sizes.get(view)))
+                spec = self._shared.config.view(view)
+                specs[view] = dataclasses.replace(spec, size=sizes.get(view, spec.size))
+            self._words[name] = CaptionWords(
+                captioner, tokens, caption=caption, prompt=decoding.prompt, picture=self._picture(), specs=specs
+            )
+        return self._words[name]
 
     def _read(self, asked: Asked) -> Reading:
         features = self._encoded  # raises where no scan is set, before anything is timed
@@ -232,7 +275,14 @@ class Predictor:
         (captions,) = captioning.write(self._shared, asked, [reading], on_tokens=on_tokens)
         self.seconds["decode"] = round(time.perf_counter() - start, 3)
         self.warnings += reading.warnings
+        self._note(asked.decoding, captions)
         return captions
+
+    def _note(self, decoding: Decoding, captions: Mapping[str, str]) -> None:
+        for name, caption in captions.items():
+            if self._said.get(name) != (decoding, caption):
+                self._said[name] = (decoding, caption)
+                self._words.pop(name, None)
 
     @property
     def _encoded(self) -> Features:

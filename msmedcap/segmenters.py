@@ -55,12 +55,13 @@ def make_segmenter(
     semantics: bool = True,
     text: bool = True,
     tokens: int = 24,
+    dense_prompts: bool = False,
     seed: int = 0,
 ) -> Segmenter:
     """An untrained segmenter for the classes ``names`` of ``book``, begun with the weights of SAM's prompt half.
 
-    ``semantics`` and ``text`` switch parts off; what is drawn is drawn from ``seed``. Raises :class:`UserError` for an unknown
-    class.
+    ``semantics`` and ``text`` switch parts off, ``dense_prompts`` is as in the config; what is drawn is drawn from ``seed``.
+    Raises :class:`UserError` for an unknown class.
     """
     classes = [book.get(name) for name in names]
     texts = class_texts(classes, text_encoder, opt) if text else None
@@ -73,6 +74,7 @@ def make_segmenter(
         text_encoder=text_encoder,
         text_width=SegmenterConfig.text_width if texts is None else texts.shape[-1],
         text_parts=len(PARTS),
+        dense_prompts=dense_prompts,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

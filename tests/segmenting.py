@@ -15,20 +15,21 @@ PARTS, WIDTH = 3, 16
 SIDE = sizes.config().sam.image_size
 
 
-def config(*, semantics: bool = True, text: bool = True, names: tuple[str, ...] = NAMES) -> SegmenterConfig:
+def config(*, semantics: bool = True, text: bool = True, dense: bool = False) -> SegmenterConfig:
     return SegmenterConfig(
-        classes=names, summarised=len(names), semantics=semantics, text=text, tokens=6, text_width=WIDTH, text_parts=PARTS
-    )
+        classes=NAMES, summarised=len(NAMES), semantics=semantics, text=text, tokens=6, text_width=WIDTH, text_parts=PARTS,
+        dense_prompts=dense,
+    )  # fmt: skip
 
 
 def texts(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, PARTS, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def segmenter(*, semantics: bool = True, text: bool = True, seed: int = 0) -> Segmenter:
+def segmenter(*, semantics: bool = True, text: bool = True, dense: bool = False, seed: int = 0) -> Segmenter:
     """A segmenter in evaluation mode whose every weight is drawn; what the text encoder said stays what it was."""
     sam = sizes.config().sam
-    made = Segmenter(config(semantics=semantics, text=text), sam, texts(len(NAMES)) if text else None)
+    made = Segmenter(config(semantics=semantics, text=text, dense=dense), sam, texts(len(NAMES)) if text else None)
     said = {k: v.clone() for k, v in made.state_dict().items() if k in ("texts.texts", "texts.mean", "texts.deviation")}
     sizes.randomise(made, seed)
     made.load_state_dict(said, strict=False)

@@ -65,7 +65,7 @@ def test_every_flag_is_an_environment_variable(app):
     assert (args.models, args.load_8bit, args.auth, args.allow_burned_in, args.device) == (
         "full",
         True,
-        Path("readers"),
+        "readers",
         True,
         "cpu",
     )

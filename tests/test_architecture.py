@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Modules of one row that may see each other, besides those below one prefix.
 SIDEWAYS = {
     ("msmedcap.__main__", "msmedcap.commands"),
+    ("msmedcap.__main__", "msmedcap.demo"),
     ("msmedcap.convert", "msmedcap.checkpoints"),
     ("msmedcap.training.recipe", "msmedcap.training.loop"),
     ("msmedcap.training.train", "msmedcap.training.loop"),
@@ -52,13 +53,14 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "highdicom": ("msmedcap.data.scans.segments",),
     "segment_anything": ("msmedcap.models.sam", "msmedcap.models.segmenter"),
     "accelerate": ("msmedcap.training.loop",),
+    "sqlalchemy": ("msmedcap.demo.store", "msmedcap.demo.store_schema"),
     "webdataset": ("msmedcap.data.shards",),
     "pyarrow": ("msmedcap.data.sets.parquet",),
     "bitsandbytes": ("msmedcap.models.opt_loading",),
     "surface_distance": ("msmedcap.evaluation.overlap",),
     "pycocoevalcap": ("msmedcap.evaluation.coco_toolkit",),
     "transformers": ("msmedcap.models", "msmedcap.evaluation.neural"),
-    "matplotlib": ("msmedcap.demo.viewer", "msmedcap.evaluation"),
+    "matplotlib": ("msmedcap.demo.encoding", "msmedcap.evaluation"),
 }
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
 

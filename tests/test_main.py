@@ -80,6 +80,13 @@ class FakePredictor:
         ]
         return made + [Map("sam_similarity", "sam", None, None, (-1.0, 1.0), grey / np.float32(19))] if point else made
 
+    def word_maps(self, word: int, *, system: str, method: str) -> list[Map]:
+        if word > 2:
+            raise UserError(f"There is no word {word}: the caption has 3 words, counted from 0.")
+        values = np.full((4, 5), 2.0, np.float32)
+        text = ("A", "scan,", "a.png.")[word]
+        return [Map("word", view, None, text, (0.0, 8.0), values, place=word, method=method) for view in ("clip", "sam")]
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
@@ -225,6 +232,7 @@ def test_a_mistake_is_one_line_and_status_2(fake, scans, capsys, arguments: list
         (["caption", "x", "--frame", "-1"], "--frame"),
         (["explain", "x"], "--out"),
         (["explain", "x", "--out", "y", "--point", "3"], "X,Y"),
+        (["explain", "x", "--out", "y", "--word", "-1"], "--word"),
         (["evaluate", "--data", "medpix", "--split", "dev", "--out", "y"], "NAME=PATH"),
     ],
 )
@@ -260,6 +268,29 @@ def test_explain_writes_pngs_and_their_list(fake, scans, capsys, tmp_path) -> No
         assert np.array_equal(np.asarray(png), np.rint(np.arange(20) * 255 / 19).reshape(4, 5))
     with Image.open(out / "sam-pca.png") as png:
         assert png.mode == "RGB"
+
+
+def test_explain_a_word_of_the_caption(fake, scans, capsys, tmp_path) -> None:
+    scan, out = str(scans("a.png") / "a.png"), tmp_path / "maps"
+    files = set()
+    for flags in (["--word", "1"], ["--word", "2"], ["--word", "1", "--method", "attention"]):
+        assert main(["explain", scan, "--out", str(out), *flags, "--json"]) == 0
+        items = [item for item in _rows(capsys.readouterr().out) if item["kind"] == "word"]
+        assert [(i["branch"], i["layer"], i["range"]) for i in items] == [("clip", None, [0, 8]), ("sam", None, [0, 8])]
+        assert {i["word"] for i in items} == {"scan," if flags[1] == "1" else "a.png."}
+        for item in items:
+            with Image.open(out / item["file"]) as png:
+                assert (png.mode, png.size, png.getpixel((0, 0))) == ("L", (5, 4), 64)
+        files |= {item["file"] for item in items}
+    assert len(files) == 6  # no map takes another's place
+    assert main(["explain", scan, "--out", str(out)]) == 0
+    assert "word" not in {item["kind"] for item in json.loads((out / "maps.json").read_text())}
+
+
+def test_explain_a_word_there_is_none_of(fake, scans, capsys, tmp_path) -> None:
+    assert main(["explain", str(scans("a.png") / "a.png"), "--out", str(tmp_path / "maps"), "--word", "3", "--json"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.splitlines() == ["There is no word 3: the caption has 3 words, counted from 0."]
 
 
 @pytest.fixture

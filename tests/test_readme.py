@@ -109,6 +109,6 @@ def test_space_settings_hold() -> None:
     assert {key: FRONT[key] for key in expected} == expected
     assert len(FRONT["short_description"]) <= 60
     assert (ROOT / FRONT["app_file"]).is_file()
-    assert f"gradio>={FRONT['sdk_version'].rsplit('.', 1)[0]}," in (ROOT / "requirements.txt").read_text(
+    assert f"gradio[oauth]>={FRONT['sdk_version'].rsplit('.', 1)[0]}," in (ROOT / "requirements.txt").read_text(
         encoding="utf-8"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from msmedcap import load
-from msmedcap.demo.page import build_page, launch_options
+from msmedcap.demo.page import build_page
 
 SIZES = {1440: 900, 1024: 900, 390: 844}
 WRITTEN = "document.querySelector('.mm-written')?.textContent.startsWith('Written for')"
@@ -31,11 +31,11 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     page = build_page(load(args.models))
-    _, address, _ = page.launch(**launch_options(host="127.0.0.1", port=port))
+    address = page.launch(host="127.0.0.1", port=port)
     try:
         photograph(address, args.example)
     finally:
-        page.close()
+        page.blocks.close()
 
 
 def photograph(address: str, example: int) -> None:

@@ -1,7 +1,8 @@
 """The outline of a mask as polygons along the edges of its pixels, exact: what lies inside them are the mask's pixels.
 
 Comes in: a mask ``[H,W] bool``. Goes out: closed polygons in the picture's frame (pixel ``i`` covers ``[i, i + 1)``, so corners
-are whole numbers). Outer borders run clockwise as seen on the screen, holes the other way round.
+are whole numbers). Outer borders run clockwise as seen on the screen, holes the other way round. For a screen that cannot show
+every pixel of a large mask :func:`screen_outlines` reads fewer of them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,26 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
             corners = corners[1:]
         found.append(np.array(corners, dtype=np.int32))
     return found
+
+
+def screen_outlines(mask: np.ndarray, longest: int) -> list[np.ndarray]:
+    """:func:`outlines` of ``mask [H,W] bool`` as a screen of ``longest`` pixels shows it: polygons ``[N,2]`` float64, same frame.
+
+    A larger mask is read at the pixels under the screen's; borders are off by at most one screen pixel. A smaller one is exact.
+    """
+    mask = np.asarray(mask, dtype=bool)
+    if max(mask.shape) <= longest:
+        return [polygon.astype(np.float64) for polygon in outlines(mask)]
+    step = max(mask.shape) / longest
+    rows, columns = (max(1, round(side / step)) for side in mask.shape)
+    picked = mask[_under(rows, mask.shape[0])][:, _under(columns, mask.shape[1])]
+    scale = np.array([mask.shape[1] / columns, mask.shape[0] / rows])
+    return [polygon * scale for polygon in outlines(picked)]
+
+
+def _under(pixels: int, source: int) -> np.ndarray:
+    """The pixel of ``source`` under the centre of each of ``pixels`` over the same extent."""
+    return ((np.arange(pixels) + 0.5) * source / pixels).astype(int)
 
 
 def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:

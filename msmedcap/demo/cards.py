@@ -1,11 +1,17 @@
-"""The words on the page: three caption cards, warnings, the status line. Comes in: a reading. Goes out: escaped HTML."""
+"""The words on the page: three caption cards, warnings, the status line. Comes in: a reading. Goes out: escaped HTML.
+
+A caption that is done, of the view on show, is a sentence whose words can be chosen; ``static/words.js`` is their behaviour.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from msmedcap.demo.session import Reading
+from msmedcap.demo.words import Words, percent
 from msmedcap.systems import SYSTEMS
 
 EXPLAINED = {
@@ -14,10 +20,22 @@ EXPLAINED = {
     "SAM-BLIP2": "SAM alone: shapes and fine detail",
 }
 
+_DOTS = '<span class="mm-dots" aria-label="waiting"></span>'
 
-def caption_cards(reading: Reading | None, *, systems: Sequence[str], view: str, busy: bool = False) -> str:
-    """The three systems side by side; a system outside ``systems`` has no weights. ``view`` is the view on show now."""
-    cards = "".join(_card(name, reading, loaded=name in systems, busy=busy) for name in SYSTEMS)
+
+def words_script() -> str:
+    """What the cards' component does when a word is chosen: its event ``word`` carries {system, word}."""
+    return Path(__file__).with_name("static").joinpath("words.js").read_text("utf-8")
+
+
+def caption_cards(
+    reading: Reading | None, *, systems: Sequence[str], view: str, busy: bool = False, words: Words | None = None
+) -> str:
+    """The three systems side by side; a system outside ``systems`` has no weights. ``view`` is the view on show now.
+
+    ``words`` is what is known of the words; without it none can be chosen.
+    """
+    cards = "".join(_card(name, reading, loaded=name in systems, busy=busy, view=view, words=words) for name in SYSTEMS)
     note = ""
     if reading is not None and reading.done:
         seconds = sum(reading.seconds.values())
@@ -29,21 +47,52 @@ def caption_cards(reading: Reading | None, *, systems: Sequence[str], view: str,
     return f'<div class="mm-cards{stale}">{cards}</div><p class="mm-written">{escape(note)}</p>'
 
 
-def _card(name: str, reading: Reading | None, *, loaded: bool, busy: bool) -> str:
+def _card(
+    name: str, reading: Reading | None, *, loaded: bool, busy: bool, view: str, words: Words | None
+) -> str:
     text, kind = "", "mm-waiting"
+    choosable = False
     if not loaded:
         text, kind = "The loaded models hold no weights of this system.", "mm-failed"
     elif reading is not None and name in reading.failed:
         text, kind = reading.failed[name], "mm-failed"
     elif reading is not None and reading.texts.get(name):
         text, kind = reading.texts[name], "" if reading.done else "mm-writing"
+        choosable = reading.done and reading.view == view
     elif not busy:
         text, kind = "The caption will appear here.", "mm-idle"
-    words = escape(text) or '<span class="mm-dots" aria-label="waiting"></span>'
+    if choosable and words is not None:
+        said = _sentence(name, text, words)
+    else:
+        said = f'<p class="mm-caption {kind}">{escape(text) or _DOTS}</p>'
     return (
         f'<article class="mm-card" data-system="{escape(name)}" aria-busy="{str(kind in ("mm-writing", "mm-waiting")).lower()}">'
-        f'<h3>{escape(name)}</h3><p class="mm-explained">{escape(EXPLAINED[name])}</p>'
-        f'<p class="mm-caption {kind}">{words}</p></article>'
+        f'<h3>{escape(name)}</h3><p class="mm-explained">{escape(EXPLAINED[name])}</p>{said}</article>'
+    )
+
+
+def _sentence(system: str, text: str, words: Words) -> str:
+    """The caption whole, for screen readers, then its words as buttons; its letters can still be selected."""
+    told = words.told.get(system, ())
+    reached = words.chosen[1] if words.chosen is not None and words.chosen[0] == system else 0
+    parts, end = [], 0
+    for place, found in enumerate(re.finditer(r"\S+", text)):
+        pressed = str(words.chosen == (system, place)).lower()
+        known = ""
+        if place < len(told):
+            word = told[place]
+            rivals = ", ".join(f"{other} {percent(share)}" for other, share in word.alternatives[:3])
+            unsure = ' class="mm-unsure"' if word.probability < 0.5 else ""
+            known = f'{unsure} style="--p:{word.probability:.3f}" title="{percent(word.probability)} sure; else: {escape(rivals)}"'
+        tab = 0 if place == reached else -1
+        parts.append(
+            f'{escape(text[end : found.start()])}<span role="button" tabindex="{tab}" aria-pressed="{pressed}" '
+            f'data-word="{place}"{known}>{escape(found[0])}</span>'
+        )
+        end = found.end()
+    return (
+        f'<p class="mm-heard">{escape(text)}</p>'
+        f'<div class="mm-caption" role="toolbar" aria-label="Words of the caption of {escape(system)}">{"".join(parts)}</div>'
     )
 
 

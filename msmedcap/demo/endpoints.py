@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from msmedcap.config import parse_point
+from msmedcap.demo.panels import WAITING
 from msmedcap.demo.session import sentence
+from msmedcap.demo.turns import Turns
 from msmedcap.demo.uploads import UPLOADS
 from msmedcap.explain.maps import write_maps
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
-MODEL_LOCK: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-
 
 class Endpoints:
-    """The two calls on ``models``; ``allow_burned_in`` as in ``Predictor.set_scan``."""
+    """The two calls on ``models``, each in its turn; ``allow_burned_in`` as in ``Predictor.set_scan``."""
 
-    def __init__(self, models: Predictor, *, allow_burned_in: bool = False) -> None:
-        self._models, self._allow_burned_in = models, allow_burned_in
+    def __init__(self, models: Predictor, turns: Turns, *, allow_burned_in: bool = False) -> None:
+        self._models, self._turns, self._allow_burned_in = models, turns, allow_burned_in
 
     def add(self) -> None:
         """Put the calls, and invisible inputs for them, into the ``gr.Blocks`` being built."""
@@ -46,7 +46,7 @@ class Endpoints:
             answer,
             api_name="caption",
             api_description="Captions of a scan, as the caption command prints them. systems: A,B; empty for all.",
-            **MODEL_LOCK,
+            **WAITING,
         )
         button.click(
             self.explain,
@@ -54,7 +54,7 @@ class Endpoints:
             [maps, files],
             api_name="explain",
             api_description="Maps of a scan: names and ranges, and 8-bit PNGs of the picture's size. point: X,Y.",
-            **MODEL_LOCK,
+            **WAITING,
         )
 
     def caption(
@@ -67,7 +67,8 @@ class Endpoints:
                 UPLOADS.take(file), window=window or None, frame=int(frame), allow_burned_in=self._allow_burned_in
             )
             chosen = [name.strip() for name in systems.split(",") if name.strip()] or None
-            captions = predictor.captions(systems=chosen, preset=preset, prompt=prompt or None)
+            with self._turns.turn():
+                captions = predictor.captions(systems=chosen, preset=preset, prompt=prompt or None)
         except Exception as error:
             raise gr.Error(sentence(error, "writing the captions"), print_exception=False) from None
         return {
@@ -84,7 +85,9 @@ class Endpoints:
         try:
             predictor = self._models.fresh()
             predictor.set_scan(UPLOADS.take(file), allow_burned_in=self._allow_burned_in)
-            maps = predictor.maps(system=system, point=parse_point(point) if point.strip() else None)
+            place = parse_point(point) if point.strip() else None
+            with self._turns.turn():
+                maps = predictor.maps(system=system, point=place)
         except Exception as error:
             raise gr.Error(sentence(error, "drawing the maps"), print_exception=False) from None
         # gradio copies what is yielded before it resumes here, so our own folder is gone when the call is over.

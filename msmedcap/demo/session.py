@@ -1,74 +1,65 @@
-"""What the server remembers of each visitor, and nothing else: an open scan, its maps, its captions.
+"""What the server remembers of a visitor, and nothing else: a tray of scans, the open one's maps, the captions.
 
 Comes in: a visitor's key and the bytes of a scan. Goes out: a :class:`Session` whose predictor is the visitor's own (the
 models behind it are shared). Every view of a scan (window, frame) gets a fresh predictor: a caption that is still being
 written for the view before notices that it was replaced and stops, so an old caption never appears beside a new picture.
-Sessions end when the page is closed, after half an hour without use, or when too many are open. No gradio here.
+Sessions end some minutes after their page was closed (it may only be loaded again), after half an hour without use, or when too
+many are open or hold too much. No gradio here.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import hashlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from msmedcap.config import UserError
-from msmedcap.data.scans import Scan, ScanError
+from msmedcap.data.scans import Found, Scan, ScanError, open_scan
+from msmedcap.demo.reading import Reading, sentence, view_of, window_words, write_captions
+from msmedcap.demo.segments import Segments
+from msmedcap.demo.tray import Entry, Tray, Walk, written
+from msmedcap.demo.viewer_state import Sent
+from msmedcap.demo.visitors import GRACE_SECONDS, Visitors
+from msmedcap.demo.words import Words
 
 if TYPE_CHECKING:
     from msmedcap.demo.runs import Chosen
     from msmedcap.explain.maps import Map
     from msmedcap.predictor import Predictor
 
-log = logging.getLogger(__name__)
+__all__ = ["IDLE_SECONDS", "Point", "Reading", "Session", "Store", "sentence", "window_words"]
 
 IDLE_SECONDS = 1800.0
 MOST_SESSIONS = 48
+MOST_BYTES = 4 << 30  # the pixels of all sessions together
 Point = tuple[float, float]
 _FIRST_MAP = ("sam_norm", None, None)
 
 
-def sentence(error: Exception, doing: str) -> str:
-    """What a visitor reads of ``error``: our own sentences as they are, anything else hidden, logged and named by ``doing``."""
-    if isinstance(error, (ScanError, UserError)):
-        return str(error)
-    log.error("failed while %s", doing, exc_info=error)
-    return f"Something went wrong while {doing}. Please try again; if it happens again, try another file."
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The captions as far as they are written: ``texts`` by system, for the ``view`` they describe.
-
-    ``failed`` says, by system, why there is no caption. ``seconds`` is empty until ``done``.
-    """
-
-    view: str
-    texts: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    done: bool = False
-
-
 class Session:
-    """One visitor's scan and what was made of it.
+    """One visitor's scans and what was made of them: those in the tray, of which one is open.
 
     ``models`` is never used itself: each view gets ``models.fresh()``. ``point`` is (x, y) in the picture's pixels.
     """
 
     def __init__(self, models: Predictor, *, allow_burned_in: bool = False) -> None:
         self._models = models
-        self._allow_burned_in = allow_burned_in
+        self.allow_burned_in = allow_burned_in
+        self.tray = Tray()
         self.predictor: Predictor | None = None
         self.maps: list[Map] = []
         self.point: Point | None = None
         self.reading: Reading | None = None
         self.case: Chosen | None = None  # the case of a run that the scan is the picture of
         self.waiting = False  # whether the open view still waits for its maps and captions
+        self.segments = Segments()  # what the visitor prompted for on the open view, and the answers
+        self.words = Words()  # what is known of the captions' words, and the one that was chosen
+        self.sent = Sent()  # what the visitor's browser already has of the open scan
+        self.overlay = False  # whether the chosen map is drawn over the scan; at first the scan is seen alone
         self._chosen: tuple[str, str | None, int | None] = _FIRST_MAP
 
     @property
@@ -79,47 +70,118 @@ class Session:
     @property
     def view(self) -> str:
         """The window and frame in use in a reader's words; empty without a scan."""
-        if self.predictor is None or self.predictor.scan is None:
-            return ""
-        words = [] if self.predictor.scan.colour else [window_words(self.predictor.window)]
-        if self.predictor.scan.frames > 1:
-            words.append(f"frame {self.predictor.frame + 1} of {self.predictor.scan.frames}")
-        return ", ".join(words) or "as stored"
+        return view_of(self.predictor)
 
     def open(self, source: bytes | Scan, *, window: str | None = None, frame: int = 0) -> None:
-        """Show a new scan, or another view of the one that is open (pass ``session.scan``); forgets the maps before.
+        """Show a new scan, which joins the tray, or another view of the one that is open (pass ``session.scan``).
 
-        Raises ``ScanError`` where ``source`` is no scan we can show; what was open before stays as it was.
+        Forgets the maps before. Raises ``ScanError`` where ``source`` is no scan we can show and ``UserError`` where the tray is
+        full; what was open before stays as it was.
         """
-        predictor = self._models.fresh()
-        predictor.set_scan(source, window=window, frame=frame, allow_burned_in=self._allow_burned_in)
         if isinstance(source, bytes):
-            self.close()
-        self.maps, self.point, self.predictor = [], None, predictor
+            scan = open_scan(source, allow_burned_in=self.allow_burned_in)
+            scan.picture(window, frame)
+            (entry,) = self.tray.add([Found(scan, digest=hashlib.sha256(source).hexdigest())])
+            self.keep_view()
+            entry.show_anew(window, frame)
+            self._turn_to(entry)
+            return
+        self._show(source, window, frame)
         if self.reading is not None and not self.reading.done:
             self.reading = None  # half a caption of the view before
 
-    def close(self) -> None:
-        """Forget the scan, its maps and captions, and the case it belongs to."""
-        self.predictor, self.maps, self.point, self.reading, self._chosen = None, [], None, None, _FIRST_MAP
-        self.case = None
+    def turn_to(self, id: str) -> None:
+        """Show the tray's entry ``id`` as it was left: its view, its place, its captions; what was on show is kept likewise.
 
-    def draw(self, system: str, point: Point | None) -> None:
-        """Make the maps of the open view for ``system``; ``point`` adds the similarity to that place and shows it."""
+        Raises ``UserError`` where the entry is gone and ``ScanError`` where it cannot be shown; what was open stays as it was.
+        """
+        entry = self.tray.get(id)
+        self.keep_view()
+        self._turn_to(entry)
+
+    def remove(self, id: str) -> None:
+        """Take an entry out of the tray; if it is the one on show, nothing is open then."""
+        if self.tray.current == id:
+            self._close_view()
+        self.tray.remove(id)
+
+    def keep_view(self) -> None:
+        """Remember in the tray how the open scan is looked at."""
+        entry, predictor = self.tray.open, self.predictor
+        if entry is None or predictor is None:
+            return
+        entry.window, entry.frame, entry.point, entry.case = predictor.window, predictor.frame, self.point, self.case
+        if self.reading is None or self.reading.done:
+            entry.reading = self.reading
+
+    def caption_next(self, walker: int) -> Iterator[Walk]:
+        """The tray's :meth:`~msmedcap.demo.tray.Tray.caption_next`; the scan on show gets its new captions, too."""
+        walk = self.tray.walk
+        yield from self.tray.caption_next(self._models, walker)
+        entry = self.tray.open
+        if walk is not None and entry is not None and entry.id == walk.entry and entry.reading is not None:
+            self.reading = entry.reading
+
+    def close(self) -> None:
+        """Forget every scan, its maps and captions, and the case it belongs to."""
+        self._close_view()
+        self.tray.clear()
+
+    def _close_view(self) -> None:
+        self.predictor, self.maps, self.point, self.reading, self._chosen = None, [], None, None, _FIRST_MAP
+        self.overlay = False
+        self.case, self.segments, self.words, self.waiting = None, Segments(), Words(), False
+        self.tray.current = None
+
+    def _turn_to(self, entry: Entry) -> None:
+        if entry.scan is None:
+            raise ScanError(entry.error)
+        before = self.tray.open
+        self._show(entry.scan, entry.window, entry.frame)
+        if before is not None and before.scan is not None and before is not entry:
+            before.scan.packed()  # lets go of the frame that was on show
+        self.tray.current, self._chosen, self.overlay = entry.id, _FIRST_MAP, False
+        self.point, self.reading, self.case = entry.point, entry.reading, entry.case
+
+    def _show(self, scan: Scan, window: str | None, frame: int) -> None:
+        predictor = self._models.fresh()
+        predictor.set_scan(scan, window=window, frame=frame, allow_burned_in=self.allow_burned_in)
+        self.maps, self.point, self.predictor = [], None, predictor
+        self.segments, self.words = Segments(predictor), Words()
+
+    def draw(self, system: str) -> None:
+        """Make the maps of the open view for ``system``, with the likeness to :attr:`point` where there is one.
+
+        What segmenting needs is made ready as well, so that the first click waits for nothing.
+        """
         predictor = self.predictor
         if predictor is None:
             return
-        maps = predictor.maps(system=system, point=point)
-        if predictor is not self.predictor:
-            return
-        if point is not None and point != self.point:
-            self._chosen = ("sam_similarity", None, None)
-        self.maps, self.point = maps, point
+        maps = predictor.maps(system=system, point=self.point)
+        if predictor is self.predictor:
+            self.maps = maps
+        if predictor.segmenter_absent is None:
+            with contextlib.suppress(UserError):  # said to whoever asks for a mask; maps are not to wait for it
+                predictor.prepare_segmenting()
+
+    def compare(self, point: Point) -> None:
+        """The next maps show where SAM's features are like those at ``point``."""
+        self.point, self._chosen, self.overlay = point, ("sam_similarity", None, None), True
+
+    def forget_reading(self) -> None:
+        """Half a caption that the visitor stopped is none."""
+        if self.reading is not None and not self.reading.done:
+            self.reading = None
 
     def choose(self, index: int) -> None:
-        """Show the map at ``index`` of :attr:`maps`; an index out of range is ignored (a late click on an older list)."""
+        """Show the map at ``index`` of :attr:`maps` over the scan, with -1 the scan alone.
+
+        Another index out of range is ignored (a late click on an older list).
+        """
+        if index == -1:
+            self.overlay = False
         if 0 <= index < len(self.maps):
-            self._chosen = _name(self.maps[index])
+            self._chosen, self.overlay = _name(self.maps[index]), True
 
     @property
     def shown(self) -> int:
@@ -133,33 +195,15 @@ class Session:
 
     def captions(self, *, preset: str = "fast", prompt: str | None = None) -> Iterator[Reading]:
         """The captions of the open view as they grow; stops early, without a word, when the view is replaced."""
-        predictor, view = self.predictor, self.view
+        predictor, entry = self.predictor, self.tray.open
         if predictor is None:
             return
-        reading = Reading(view)
-        try:
-            for texts in predictor.stream(preset=preset, prompt=prompt):
-                if predictor is not self.predictor:
-                    return
-                reading = self.reading = replace(reading, texts=dict(texts))
-                yield reading
-            failed = {
-                s: "This system wrote no caption for this view." for s in predictor.systems if not reading.texts.get(s)
-            }
-        except Exception as error:  # the page lives on whatever a model does; sentence() logs what is not ours
-            said = sentence(error, "writing the captions")
-            failed = dict.fromkeys(predictor.systems, said)
-        if predictor is self.predictor:
-            self.reading = replace(reading, failed=failed, seconds=dict(predictor.seconds), done=True)
-            yield self.reading
-
-
-def window_words(window: str) -> str:
-    """A window in words: a preset's name as it is, ``"W,L"`` as width and level."""
-    if window == "file":
-        return "the file's own window"
-    width, comma, level = window.partition(",")
-    return f"width {width.strip()}, level {level.strip()}" if comma else f"{window} window"
+        self.words = Words()
+        for reading in write_captions(predictor, preset=preset, prompt=prompt, wanted=lambda: predictor is self.predictor):
+            if reading.done and entry is not None:
+                entry.note(written(predictor, reading, preset=preset, prompt=prompt, maps=self.maps))
+            self.reading = reading
+            yield reading
 
 
 def _name(item: Map) -> tuple[str, str | None, int | None]:
@@ -168,13 +212,25 @@ def _name(item: Map) -> tuple[str, str | None, int | None]:
 
 
 class Store:
-    """The visitors' sessions by key, at most ``most``, each forgotten after ``idle`` seconds without use."""
+    """The visitors' sessions, at most ``most`` that hold ``most_bytes`` of pixels together.
+
+    Each is forgotten after ``idle`` seconds without use, or ``grace`` seconds after its last page was closed.
+    """
 
     def __init__(
-        self, models: Predictor, *, allow_burned_in: bool = False, idle: float = IDLE_SECONDS, most: int = MOST_SESSIONS
+        self,
+        models: Predictor,
+        *,
+        allow_burned_in: bool = False,
+        idle: float = IDLE_SECONDS,
+        grace: float = GRACE_SECONDS,
+        most: int = MOST_SESSIONS,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._models, self._allow_burned_in, self._idle, self._most = models, allow_burned_in, idle, most
-        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._models, self._allow_burned_in = models, allow_burned_in
+        self._idle, self._look, self._most, self._most_bytes = idle, min(idle, grace) / 4, most, most_bytes
+        self._visitors = Visitors(grace=grace)
+        self._sessions: OrderedDict[int, tuple[Session, float]] = OrderedDict()
         self._lock = threading.Lock()
         self._watcher: threading.Thread | None = None
 
@@ -182,37 +238,74 @@ class Store:
         return len(self._sessions)
 
     def get(self, key: str) -> Session:
-        """The session of ``key``, made where there is none; the longest unused one gives way when there are too many."""
+        """The session of the page ``key``, made where there is none.
+
+        The longest unused ones give way when there are too many or they hold too much.
+        """
         with self._lock:
-            session, _ = self._sessions.pop(key, (None, 0.0))
-            if session is None:
-                session = Session(self._models, allow_burned_in=self._allow_burned_in)
-            self._sessions[key] = (session, time.monotonic())
-            while len(self._sessions) > self._most:
-                self._sessions.popitem(last=False)[1][0].close()
-            if self._watcher is None:
-                self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
-                self._watcher.start()
-        return session
+            return self._use(self._visitors.of(key))
+
+    def arrive(self, key: str, token: object, *, login: str = "") -> tuple[Session, str]:
+        """A page was loaded with the ``token`` of an earlier one, or none: its session, and the token to keep from now on.
+
+        A token that is not known, or was given to another ``login`` (the visitor's name on a closed page), opens nothing: the page
+        gets a session and a token of its own. A page that already holds scans keeps them.
+        """
+        with self._lock:
+            known = self._visitors.known(token, login=login)
+            number = self._visitors.of(key)
+            session = self._use(number)
+            if known is not None and known in self._sessions and not len(session.tray):
+                self._visitors.join(key, known)
+                if known != number:
+                    self._forget(number)
+                return self._use(known), str(token)
+            return session, self._visitors.token(number, login=login)
+
+    def leave(self, key: str) -> None:
+        """The page ``key`` is gone, for good or to be loaded again: its session waits for a while."""
+        with self._lock:
+            self._visitors.leave(key)
 
     def drop(self, key: str) -> None:
-        """Forget the session of ``key``; nothing happens where there is none."""
+        """Forget the session of the page ``key`` at once; nothing happens where there is none."""
         with self._lock:
-            session, _ = self._sessions.pop(key, (None, 0.0))
+            number = self._visitors.at(key)
+            if number is not None:
+                self._forget(number)
+
+    def sweep(self) -> None:
+        """Forget every session that was not used for ``idle`` seconds or was left for good."""
+        oldest = time.monotonic() - self._idle
+        with self._lock:
+            for number in {n for n, (_, used) in self._sessions.items() if used < oldest} | set(self._visitors.gone()):
+                self._forget(number)
+
+    def _use(self, number: int) -> Session:
+        session, _ = self._sessions.pop(number, (None, 0.0))
+        if session is None:
+            session = Session(self._models, allow_burned_in=self._allow_burned_in)
+        self._sessions[number] = (session, time.monotonic())
+        while len(self._sessions) > self._most or (len(self._sessions) > 1 and self._nbytes() > self._most_bytes):
+            self._forget(next(iter(self._sessions)))
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
+            self._watcher.start()
+        return session
+
+    def _forget(self, number: int) -> None:
+        session, _ = self._sessions.pop(number, (None, 0.0))
+        self._visitors.forget(number)
         if session is not None:
             session.close()
 
-    def sweep(self) -> None:
-        """Forget every session that was not used for ``idle`` seconds."""
-        oldest = time.monotonic() - self._idle
-        with self._lock:
-            for key in [k for k, (_, used) in self._sessions.items() if used < oldest]:
-                self._sessions.pop(key)[0].close()
+    def _nbytes(self) -> int:
+        return sum(session.tray.nbytes for session, _ in self._sessions.values())
 
     def _watch(self) -> None:
         # A scan must not wait in memory for the next visitor to push it out: look even when nobody comes.
         while True:
-            time.sleep(self._idle / 4)
+            time.sleep(self._look)
             self.sweep()
             with self._lock:
                 if not self._sessions:

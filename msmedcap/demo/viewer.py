@@ -7,22 +7,32 @@ of its width and height, so the size on the screen does not matter.
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
+import json
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import gradio as gr
 import numpy as np
-from PIL import Image
+
+from msmedcap.demo.encoding import COLOUR_MAPS, MAP_SIDE, SCAN_SIDE, THUMB_SIDE, lookup, picture_uri
 
 if TYPE_CHECKING:
     from msmedcap.data.scans import Scan
     from msmedcap.explain.maps import Map
 
-COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")  # perceptually uniform, all of them
-SCAN_SIDE, MAP_SIDE, THUMB_SIDE = 1280, 640, 112
+STATIC = Path(__file__).parent / "static"
+SCRIPT_PARTS = (
+    "geometry",
+    "pixels",
+    "overlay",
+    "prompts",
+    "tools",
+    "toolbar",
+    "keys",
+)  # in the order they need each other
 _GROUPS = {
     "sam_similarity": "SAM features",
     "sam_norm": "SAM features",
@@ -67,24 +77,38 @@ element.addEventListener('click', (event) => {
 SET_OPACITY = "(percent) => { document.documentElement.style.setProperty('--mm-opacity', percent / 100); }"
 
 
+def viewer_component(**settings: Any) -> gr.HTML:
+    """The picture area: canvas and lines of our own, no build step, nothing fetched.
+
+       Maintained viewers were looked at first. OpenSeadragon shows tiles and has no values to window; cornerstone3D windows
+       values, but brings a WebGL engine and a bundler for single pictures, and neither draws prompts, outlines, a map with a
+       threshold and a before/after slider under one keyboard.
+    Its value is a :func:`msmedcap.demo.viewer_state.viewer_state`, or None while nothing is open.
+
+       Events and their data: ``prompt`` {points [[x, y, label]], box [x0, y0, x1, y1] or None}, ``place`` {x, y}, ``window``
+       {width, level, name}, ``frame`` {index}, ``again`` {}; ``full`` {view} wants a state with ``full=True``, ``missing``
+       {view} one after ``Sent.forget()``. Places are in the picture's pixels. ``settings`` go to ``gr.HTML``.
+    """
+    template, style, script = _static()
+    return gr.HTML(
+        settings.pop("value", None),
+        html_template=template,
+        css_template=style,
+        js_on_load=script,
+        apply_default_css=False,
+        **{"elem_id": "mm-viewer", **settings},
+    )
+
+
 @functools.cache
-def lookup(name: str) -> np.ndarray:
-    """The colours of a colour map of :data:`COLOUR_MAPS`: ``[256,3] uint8``, row i for grey value i."""
-    from matplotlib import colormaps
-
-    return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-
-
-def picture_uri(pixels: np.ndarray, longest: int) -> str:
-    """``pixels [H,W] or [H,W,3] uint8`` as a ``data:`` PNG, shrunk (never enlarged) to ``longest`` pixels on its longest side."""
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if max(image.size) > longest:
-        image.thumbnail((longest, longest), Image.Resampling.BOX if longest <= THUMB_SIDE else Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=3)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def _static() -> tuple[str, str, str]:
+    """The picture area's HTML, style and script; gradio runs the script as the body of one function."""
+    colours = {name: lookup(name).tobytes().hex() for name in COLOUR_MAPS}
+    parts = [(STATIC / f"viewer_{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
+    main = [(STATIC / name).read_text(encoding="utf-8") for name in ("viewer.js", "viewer_more.js")]
+    script = "\n".join([f"const COLOURS = {json.dumps(colours)};", *parts, *main])
+    style = Path(__file__).with_name("viewer.css").read_text(encoding="utf-8")
+    return (STATIC / "viewer.html").read_text(encoding="utf-8"), style, script
 
 
 def coloured(item: Map, colours: str) -> np.ndarray:

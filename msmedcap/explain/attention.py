@@ -11,9 +11,22 @@ from torch import Tensor
 
 from msmedcap.data.views import ViewFrame
 from msmedcap.explain.maps import Map
+from msmedcap.models.branch import Branch
 from msmedcap.models.qformer import QFormerAttention
+from msmedcap.models.sam import SamEncoder
 
 Places = Callable[[Tensor], Tensor]
+
+
+def places_of(branch: Branch) -> Places | None:
+    """How values per token ``[...,N]`` become grids ``[...,h,w]`` over the whole view; None where tokens have no place."""
+    encoder = branch.encoder
+    if not isinstance(encoder, SamEncoder):
+        return lambda values: encoder.places(values.cpu())
+    if branch.config.tokens != "positions":
+        return None
+    side = encoder.config.image_size // encoder.config.patch
+    return lambda values: values.cpu().unflatten(-1, (side, side))
 
 
 def attention_maps(attention: QFormerAttention, *, branch: str, places: Places, frame: ViewFrame) -> list[Map]:

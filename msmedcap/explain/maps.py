@@ -25,7 +25,8 @@ _TITLES = {
 class Map:
     """One map in the picture's frame: ``values [H,W] float32``, or ``[H,W,3] uint8`` for ``sam_pca``.
 
-    ``kind`` is one of sam_pca, sam_norm, sam_similarity, attention, word; ``range`` holds the values at grey 0 and grey 255.
+    ``kind`` is one of sam_pca, sam_norm, sam_similarity, attention, word; ``range`` holds the values at grey 0 and grey 255. A
+    word's map also has the word's ``place`` in its caption, counted from 0, and the ``method`` it was made by.
     """
 
     kind: str
@@ -34,20 +35,25 @@ class Map:
     word: str | None
     range: tuple[float, float]
     values: np.ndarray
+    place: int | None = None
+    method: str = ""
 
     @property
     def title(self) -> str:
         """What the map shows, for people."""
         if self.kind in _TITLES:
             return _TITLES[self.kind]
-        looked = f"{(self.branch or '').upper()} Q-Former attention, layer {self.layer}"
-        return f"“{self.word}”: {looked}" if self.word else looked
+        branch = (self.branch or "").upper()
+        if self.kind == "word":
+            return f"“{self.word}”: {branch} branch, {self.method}"
+        return f"{branch} Q-Former attention, layer {self.layer}"
 
     @property
     def file(self) -> str:
         """The file name of the map's picture, such as ``attention-clip-layer0.png``; one system's maps never share one."""
         branch = self.branch if self.branch and not self.kind.startswith(self.branch) else None
-        parts = [self.kind.replace("_", "-"), branch, None if self.layer is None else f"layer{self.layer}"]
+        kind = self.kind.replace("_", "-") + ("" if self.place is None else str(self.place))
+        parts = [kind, self.method or None, branch, None if self.layer is None else f"layer{self.layer}"]
         return "-".join(part for part in parts if part) + ".png"
 
     def image(self) -> np.ndarray:

@@ -51,4 +51,9 @@ class Branch(nn.Module):
 
     def attention(self, tokens: Tensor) -> QFormerAttention:
         """The Q-Former's cross-attention over ``tokens``; the same whatever is said of the picture."""
-        return self.qformer.attend(self.norm(tokens))[1]
+        return self.look(tokens)[1]
+
+    def look(self, tokens: Tensor) -> tuple[Tensor, QFormerAttention]:
+        """As :meth:`read`, and the attention behind it, with which it shares its graph; slower."""
+        states, attention = self.qformer.attend(self.norm(tokens))
+        return self.projection(states), attention

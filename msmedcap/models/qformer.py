@@ -23,10 +23,14 @@ from msmedcap.config import QFormerConfig
 
 @dataclass(frozen=True)
 class QFormerAttention:
-    """Cross-attention of one Q-Former pass: ``weights[i] [B,heads,Q,N]`` is that of layer ``layers[i]``."""
+    """Cross-attention of one Q-Former pass: ``weights[i] [B,heads,Q,N]`` is that of layer ``layers[i]``.
+
+    ``own[l] [B,heads,Q,Q]`` is what the queries look at among themselves, in every layer.
+    """
 
     layers: tuple[int, ...]
     weights: tuple[Tensor, ...]
+    own: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,21 @@ class QFormer(nn.Module):
 
         Slower, and alone in that: it neither hooks nor switches the model, which others may be reading at the same time.
         """
-        states, weights = self._start(self._queries(len(tokens))), []
+        states = self._start(self._queries(len(tokens)))
+        weights, own = [], []
         tokens = tokens.to(states.dtype)
         for layer in self.model.encoder.layer:
             inside = layer.attention.attention
-            context, _ = _weighed(inside, states, *_keys_values(inside, states))
+            context, mixed = _weighed(inside, states, *_keys_values(inside, states))
             states = layer.attention.output(context, states)
+            own.append(mixed)
             if layer.has_cross_attention:
                 across = layer.crossattention.attention
                 context, looked = _weighed(across, states, *_keys_values(across, tokens))
                 states = layer.crossattention.output(context, states)
                 weights.append(looked)
             states = layer.feed_forward_chunk_query(states)
-        return states, QFormerAttention(self.cross_layers, tuple(weights))
+        return states, QFormerAttention(self.cross_layers, tuple(weights), tuple(own))
 
     def look(self, tokens: Tensor) -> Seen:
         """Keys and values of ``tokens [B,N,D_enc]`` for every layer that reads them, to be shared between passes."""

@@ -3,7 +3,8 @@
 Three parts on the features of SAM's frozen image encoder (Figure 2 of the paper):
 
 - SAM's own prompt encoder and **original** mask decoder (``segment_anything``, architecture unchanged, trained on) give the
-  binary mask and its estimated IoU. Before training and without the text module both are SAM's to rounding.
+  binary mask and its estimated IoU. Before training, without the text module and without dense prompts, both are SAM's to
+  rounding. With ``config.dense_prompts`` points and boxes are also laid into SAM's mask input (:mod:`.dense_prompts`, ours).
 - The semantic-aware decoder (:mod:`.semantics`, ``config.semantics``) gives the semantic mask, the class of the prompted
   object and the presence of the others.
 - The text-to-vision module (:mod:`.text`, ``config.text``) puts a text token behind the prompt tokens of both decoders
@@ -25,6 +26,7 @@ from segment_anything.modeling import TwoWayTransformer
 from torch import Tensor, nn
 
 from msmedcap.config import SamConfig, SegmenterConfig, UserError
+from msmedcap.models.dense_prompts import prompt_map
 from msmedcap.models.sam import SamPrompts
 from msmedcap.models.semantics import SemanticDecoder
 from msmedcap.models.text import ClassTexts, TextSummary
@@ -159,7 +161,7 @@ class Segmenter(nn.Module):
             # SAM's prompt encoder takes indices of pixels and goes to their centres itself.
             points=None if prompts.points is None else (prompts.points - 0.5, prompts.labels),
             boxes=None if prompts.boxes is None else prompts.boxes - 0.5,
-            masks=prompts.masks,
+            masks=self._dense(prompts),
         )
         if token is not None:
             sparse = torch.cat([sparse, token[index].to(sparse.dtype)], dim=1)
@@ -168,10 +170,10 @@ class Segmenter(nn.Module):
         binary, iou = self._binary(image, place, sparse)
         if self.semantics is None:
             return Masks(binary, iou, None, None, None)
-        said, classes = self.semantics(image, place, sparse), self.classes()
+        classes = self.classes()
         assert classes is not None
-        named = self.semantics.object_score(said.object, classes)
-        return Masks(binary, iou, said.mask, named, self.semantics.others_score(said.others, classes))
+        said = self.semantics(image, place, sparse, classes, followed=self.config.summarised)
+        return Masks(binary, iou, said.mask, said.named, said.others)
 
     @torch.inference_mode()
     def predict(
@@ -204,6 +206,16 @@ class Segmenter(nn.Module):
             classes=None if out.named is None else out.named.softmax(-1),
             present=None if out.others is None else out.others.sigmoid().amax(1),
         )
+
+    def _dense(self, prompts: Prompts) -> Tensor | None:
+        """SAM's mask input ``[R,1,4h,4w]``: an earlier answer, and with ``config.dense_prompts`` where points and boxes are."""
+        if not self.config.dense_prompts:
+            return prompts.masks
+        side = 4 * (self.sam.image_size // self.sam.patch)
+        where = prompt_map(
+            prompts.points, prompts.labels, prompts.boxes, image_side=self.sam.image_size, side=side
+        )
+        return where if prompts.masks is None else where + prompts.masks
 
     def _binary(self, image: Tensor, place: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
         """SAM's mask decoder for prompts on any pictures; the published one takes the prompts of one picture at a time."""

@@ -4,8 +4,10 @@ The abstract fixes the tokens and their work, not their shapes. Our choices: the
 transformer of its own between tokens and picture, the same upscaling), so that it can begin with SAM's weights, and shares no
 weight with SAM's. Its tokens are one segmentation-oriented token, Q classification-oriented tokens and the prompt tokens.
 
-- The segmentation-oriented token gives one mask (through SAM's hypernetwork) and one class of the prompted object: the two
-  together are its semantic mask. Scores of classes compete (softmax).
+- The segmentation-oriented token gives one class of the prompted object and one mask (through SAM's hypernetwork): the two
+  together are its semantic mask. Scores of classes compete (softmax). The mask follows the class: the classes' vectors,
+  weighed by their chances, are added to the token before the hypernetwork, so that a click, whose place alone may mean
+  several structures, is answered with the one that is named.
 - Each classification-oriented token gives a score for every class, each for itself (sigmoid): a picture's labels are often
   incomplete, and a class that was not labelled must not count as absent. A token that fits no class has low scores
   throughout, so there is no class "nothing". A class is present as much as its best token says.
@@ -31,11 +33,11 @@ PRIOR = 0.01
 class Said:
     """What the decoder says of R prompts.
 
-    ``mask [R,4h,4w]`` logits; ``object [R,D]`` and ``others [R,Q,D]`` are to be held against the classes' vectors.
+    Logits: ``mask [R,4h,4w]``; ``named [R,K]`` of the prompted object's class; ``others [R,Q,K]`` of each token's.
     """
 
     mask: Tensor
-    object: Tensor
+    named: Tensor
     others: Tensor
 
 
@@ -53,17 +55,26 @@ class SemanticDecoder(nn.Module):
         self.to_mask = mlp(width, width // 8)
         self.to_object = mlp(width, width)
         self.to_others = mlp(width, width)
+        self.from_class = nn.Linear(width, width)
+        nn.init.zeros_(self.from_class.weight)
+        nn.init.zeros_(self.from_class.bias)
         self.object_score = ClassScore()
         self.others_score = ClassScore(prior=PRIOR)
 
-    def forward(self, image: Tensor, place: Tensor, prompt: Tensor) -> Said:
-        """``image [R,C,h,w]`` (features plus dense prompt), ``place [R,C,h,w]``, ``prompt [R,T,C]`` → :class:`Said`."""
+    def forward(self, image: Tensor, place: Tensor, prompt: Tensor, classes: Tensor, *, followed: int) -> Said:
+        """``image [R,C,h,w]`` (features plus dense prompt), ``place [R,C,h,w]``, ``prompt [R,T,C]`` → :class:`Said`.
+
+        ``classes [K,C]`` are told apart; the mask follows the first ``followed`` of them.
+        """
         count, _, height, width = image.shape
         own = torch.cat([self.segmentation_token, self.classification_tokens]).expand(count, -1, -1)
         tokens, seen = self.transformer(image, place, torch.cat([own.to(prompt.dtype), prompt], dim=1))
         large = self.upscaling(seen.transpose(1, 2).unflatten(2, (height, width)))
-        mask = torch.einsum("rc,rchw->rhw", self.to_mask(tokens[:, 0]), large)
-        return Said(mask, self.to_object(tokens[:, 0]), self.to_others(tokens[:, 1 : own.shape[1]]))
+        named = self.object_score(self.to_object(tokens[:, 0]), classes)
+        chance = named[:, :followed].softmax(-1).detach()  # names are learnt from names alone
+        asked = tokens[:, 0] + self.from_class(chance.to(tokens) @ F.normalize(classes[:followed], dim=-1).to(tokens))
+        mask = torch.einsum("rc,rchw->rhw", self.to_mask(asked), large)
+        return Said(mask, named, self.others_score(self.to_others(tokens[:, 1 : own.shape[1]]), classes))
 
 
 class ClassScore(nn.Module):

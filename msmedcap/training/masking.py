@@ -84,13 +84,16 @@ class PromptableTask(nn.Module):
         return losses
 
 
-def mask_losses(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:
-    """SAM's mask losses per picture and mask ``[B,M]``: ``20 · focal + dice``; ``logits [B,M,h,w]``, ``truth [B,1,h,w]``."""
+def mask_losses(logits: Tensor, truth: Tensor, *, foreground: float = 0.25) -> Mapping[str, Tensor]:
+    """SAM's mask losses per picture and mask ``[B,M]``: ``20 · focal + dice``; ``logits [B,M,h,w]``, ``truth [B,1,h,w]``.
+
+    ``foreground`` is the object's share of the focal loss's weight (RetinaNet's alpha).
+    """
     truth = truth.expand_as(logits)
     chance = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     agreement = chance * truth + (1 - chance) * (1 - truth)
-    weight = 0.25 * truth + 0.75 * (1 - truth)
+    weight = foreground * truth + (1 - foreground) * (1 - truth)
     focal = (weight * (1 - agreement).square() * entropy).mean((2, 3))
     dice = 1 - (2 * (chance * truth).sum((2, 3)) + 1) / (chance.sum((2, 3)) + truth.sum((2, 3)) + 1)
     return {"loss": 20 * focal + dice, "focal": focal, "dice": dice}

@@ -114,14 +114,18 @@ def _segmentation() -> dict[str, TrainConfig]:
     demo = TrainConfig(
         "segmentation",
         (
-            DataPart(chest, f"{beside}/cxr_seg", weight=0.6),
-            DataPart("phantoms", "600", weight=0.35),
+            DataPart(chest, f"{beside}/cxr_seg", weight=0.7),
+            DataPart("phantoms", "600", weight=0.25),
             DataPart("sa_med2d", f"{beside}/sa_med2d_sample", weight=0.05),
         ),
-        LoopConfig(steps=1800, lr=3e-4, warmup=200, ema=0.995, save_every=100),
+        LoopConfig(steps=2000, lr=1e-3, warmup=50, ema=0.99, save_every=100),
         val=(DataPart(chest, f"{beside}/cxr_seg", split="val"),),
-        batch=4, val_count=48, cache="runs/demo-segment-features", out="runs/demo-segmentation",
-        segments=SegmentTraining(options=SegmentationOptions(rounds=2)),
+        batch=8, val_count=48, cache="runs/demo-segment-features", out="runs/demo-segmentation",
+        # Frozen features of 16 x 16 places and few steps: told densely where, masks not too small, first answers first.
+        segments=SegmentTraining(
+            draws=32, dense_prompts=True,
+            options=SegmentationOptions(foreground=0.6, alignment=0.3, naming=0.5, rounds=2, further=0.25),
+        ),
     )  # fmt: skip
     full = TrainConfig(
         "segmentation",

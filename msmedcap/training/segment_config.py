@@ -20,7 +20,7 @@ class SegmentTraining:
       it; half are mirrored, their sides swapped.
     - ``balance``: how much rarer classes are drawn more often, 0 (as they come) to 1 (all alike).
     - ``classes``: a file of classes ("": the shipped one); those are learnt that a training picture shows.
-    - ``semantics``, ``text``, ``tokens``, ``text_encoder``: as in :class:`~msmedcap.config.SegmenterConfig`.
+    - ``semantics``, ``text``, ``tokens``, ``text_encoder``, ``dense_prompts``: as in :class:`~msmedcap.config.SegmenterConfig`.
     - ``encoder``: train SAM's encoder as well (without a cache); what was trained on the encoder as it was needs training anew.
     - ``start``: a segmenter's folder to begin with ("": SAM's prompt half, the rest drawn).
     - ``options``: prompts and the losses' weights.
@@ -35,6 +35,7 @@ class SegmentTraining:
     text: bool = True
     tokens: int = 24
     text_encoder: str = "opt"
+    dense_prompts: bool = False
     encoder: bool = False
     start: str = ""
     options: SegmentationOptions = SegmentationOptions()

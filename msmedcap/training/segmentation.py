@@ -67,10 +67,11 @@ class SegmentationTask(nn.Module):
         token = self.segmenter.text_token(features)
         prompts = self.first(batch, generator)
         rounds = []
-        for number in range(options.rounds):
+        last = options.rounds if torch.rand((), generator=generator) < options.further else 1
+        for number in range(last):
             answer = self.segmenter(features, prompts, token=token)
             rounds.append(self.losses(answer, prompts, batch))
-            if number + 1 < options.rounds:
+            if number + 1 < last:
                 prompts = self.next(answer, prompts, batch.masks, generator)
         parts = {name: torch.stack([r[name] for r in rounds]).mean() for name in rounds[0] if name not in MEASURES}
         loss = sum(getattr(options, name.removeprefix("semantic_")) * value for name, value in parts.items())
@@ -104,7 +105,7 @@ class SegmentationTask(nn.Module):
         single = torch.arange(answer.binary.shape[1], device=several.device) == 0
         taken = torch.where(several, ~single, single)  # SAM's three masks, or its one
         binary = answer.binary.float()
-        costs = mask_losses(binary, truth)
+        costs = mask_losses(binary, truth, foreground=self.options.foreground)
         whole = self.options.focal * costs["focal"] + self.options.dice * costs["dice"]
         best = whole.detach().masked_fill(~taken, torch.inf).argmin(1, keepdim=True)
         true_iou = overlap(binary, truth)
@@ -114,7 +115,7 @@ class SegmentationTask(nn.Module):
         if answer.semantic is None or answer.named is None or answer.others is None:
             return found
         semantic = answer.semantic.float()
-        costs = mask_losses(semantic[:, None], truth)
+        costs = mask_losses(semantic[:, None], truth, foreground=self.options.foreground)
         found |= {f"semantic_{name}": mean(costs[name][:, 0]) for name in ("focal", "dice")}
         rows = torch.arange(len(binary), device=binary.device)
         found["alignment"] = mean(alignment_loss(binary[rows, best[:, 0]], semantic))

@@ -225,7 +225,7 @@ def _first(
         opt = load_opt(source, dtype=torch.float32, device=torch.device("cpu"))
     return make_segmenter(
         book, names, models.sam, start, opt=opt, text_encoder=own.text_encoder, semantics=own.semantics, text=own.text,
-        tokens=own.tokens, seed=seed,
+        tokens=own.tokens, dense_prompts=own.dense_prompts, seed=seed,
     )  # fmt: skip
 
 

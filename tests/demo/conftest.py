@@ -34,20 +34,21 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Callable:
 
     @contextmanager
     def running(predictor, *, auth=None, **settings) -> Iterator[Served]:
-        from msmedcap.demo.page import build_page, launch_options
+        from msmedcap.demo.page import build_page
+        from msmedcap.demo.signin import SignIn
 
         cache = tmp_path_factory.mktemp("gradio")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRADIO_TEMP_DIR", str(cache))
-            page = build_page(predictor, **settings)
+            page = build_page(predictor, sign_in=SignIn(password=auth), **settings)
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
-            _, url, _ = page.launch(**launch_options(host="127.0.0.1", port=port, auth=auth))
+            url = page.launch(host="127.0.0.1", port=port)
             try:
                 yield Served(url, cache)
             finally:
-                page.close()
+                page.blocks.close()
 
     return running
 

@@ -26,7 +26,7 @@ def client(page):
 
 
 def test_only_the_documented_calls_are_public(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/caption", "/explain"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/caption", "/explain", "/segment"}
     assert client.view_api(return_format="dict")["unnamed_endpoints"] == {}
 
 

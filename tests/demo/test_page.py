@@ -13,7 +13,7 @@ from PIL import Image
 
 from msmedcap.config import UserError
 from msmedcap.demo.accounts import checker, hash_password
-from msmedcap.demo.page import build_page, launch_options, read_examples
+from msmedcap.demo.page import build_page, read_examples
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_page_says_what_it_is(config):
 
 
 def test_nothing_of_a_visitor_is_kept():
-    options = launch_options(host="127.0.0.1", port=7860)
+    options = build_page(FakePredictor()).launch_options(host="127.0.0.1", port=7860)
     assert options["run_history"] is False and options["enable_monitoring"] is False and options["show_error"] is False
     assert options["max_file_size"] == 512 * 1024**2 and options["share"] is False
 
@@ -50,12 +50,12 @@ def test_the_running_page_keeps_no_history_and_calls_nobody(config):
     assert "fonts.googleapis" not in json.dumps(config)
 
 
-def test_only_the_two_calls_are_offered_to_programs(page, config):
+def test_only_the_three_calls_are_offered_to_programs(page, config):
     private = [d for d in config["dependencies"] if d["api_visibility"] == "private" and d["backend_fn"]]
     public = [d["api_name"] for d in config["dependencies"] if d["api_visibility"] == "public"]
-    assert sorted(public) == ["caption", "explain"] and len(private) >= 10
+    assert sorted(public) == ["caption", "explain", "segment"] and len(private) >= 10
     api = httpx.get(f"{page.url}gradio_api/info").json()
-    assert set(api["named_endpoints"]) == {"/caption", "/explain"}
+    assert set(api["named_endpoints"]) == {"/caption", "/explain", "/segment"}
 
 
 def test_nobody_passes_the_queue(page):

@@ -36,7 +36,8 @@ def test_a_new_view_stops_the_captions_of_the_one_before(ct_file):
 def test_a_failed_file_loses_nothing(ct_file):
     session = opened(ct_file)
     list(session.captions())
-    session.draw("MSMedCap", (5.0, 6.0))
+    session.compare((5.0, 6.0))
+    session.draw("MSMedCap")
     before = (session.predictor, session.view, session.reading, session.maps, session.point)
     with pytest.raises(ScanError):
         session.open(b"not a scan")
@@ -61,17 +62,18 @@ def test_our_own_sentences_are_shown():
 
 def test_maps_keep_the_choice_and_a_place_shows_its_similarity(ct_file):
     session = opened(ct_file)
-    session.draw("MSMedCap", None)
-    assert session.maps[session.shown].kind == "sam_norm"
+    session.draw("MSMedCap")
+    assert session.maps[session.shown].kind == "sam_norm" and not session.overlay, "the scan is seen alone at first"
     session.choose(len(session.maps) - 1)
-    session.draw("SAM-BLIP2", None)
-    assert (session.maps[session.shown].kind, session.maps[session.shown].branch) == ("attention", "sam")
-    session.draw("SAM-BLIP2", (20.0, 30.0))
+    session.draw("SAM-BLIP2")
+    assert (session.maps[session.shown].kind, session.maps[session.shown].branch) == ("attention", "sam") and session.overlay
+    session.compare((20.0, 30.0))
+    session.draw("SAM-BLIP2")
     assert session.maps[session.shown].kind == "sam_similarity" and session.point == (20.0, 30.0)
     session.choose(99)
-    assert session.maps[session.shown].kind == "sam_similarity"
-    session.draw("BLIP2", None)
-    assert session.shown == 0
+    assert session.maps[session.shown].kind == "sam_similarity" and session.overlay
+    session.choose(-1)
+    assert session.maps[session.shown].kind == "sam_similarity" and not session.overlay
 
 
 def test_visitors_have_sessions_of_their_own(ct_file, png_file):

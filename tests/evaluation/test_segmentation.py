@@ -104,6 +104,10 @@ def test_the_page_tells_goals_and_every_class(tmp_path: Path) -> None:
     text = page.read_text()
     assert "| Dice of lungs, box | ≥ 0.92 | 0.950 (0.95 to 0.95) | yes |" in text
     assert "| Dice of opacities, box | ≥ 0.60 | – | no |" in text
+    names = "right names of lungs, cardiomediastinum, airways, opacities"
+    assert all(f"| {names}, {prompt} | ≥ 90% | 1.000 (1.00 to 1.00) | yes |" in text for prompt in ("box", "all prompts"))
     assert "| SAM (1 seed) | 0.700 (0.70 to 0.70) |" in text
+    assert "| SEG-SAM | box | 1.000 (1.00 to 1.00) | – | – | – | 1.000 (1.00 to 1.00) | -0.010 (-0.01 to -0.01) |" in text
+    assert "| SEG-SAM | centre click | – |" in text and "| SAM | box |" not in text
     assert "| Left Lung | 4 | box | 0.950 (0.95 to 0.95) | 0.905 (0.90 to 0.90) | 1.000 (1.00 to 1.00) |" in text
     assert len(raw.read_text().splitlines()) == 8 and json.loads(raw.read_text().splitlines()[0])["binary"]["dice"] == 0.95

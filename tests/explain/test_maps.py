@@ -33,6 +33,7 @@ def test_colours_are_handed_through() -> None:
 def test_titles() -> None:
     values = np.zeros((1, 1), np.float32)
     assert grey([[0.0]], 0, 1).title == "CLIP Q-Former attention, layer 2"
-    assert Map("word", "sam", 0, "mass", (0, 1), values).title == "“mass”: SAM Q-Former attention, layer 0"
+    word = Map("word", "sam", None, "mass", (0, 1), values, place=3, method="gradient")
+    assert word.title == "“mass”: SAM branch, gradient" and word.file == "word3-gradient-sam.png"
     titles = {Map(kind, "sam", None, None, (0, 1), values).title for kind in ("sam_pca", "sam_norm", "sam_similarity")}
     assert len(titles) == 3 and all(t.startswith("SAM features") for t in titles)

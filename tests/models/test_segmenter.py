@@ -101,14 +101,19 @@ def test_before_training_and_without_text_it_is_segment_anything(
     np.testing.assert_allclose(answer.binary[0].numpy(), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
 @torch.no_grad()
-def test_a_batch_of_prompts_on_several_pictures_equals_its_singles() -> None:
-    segmenter, features = segmenting.segmenter(), segmenting.features(3)
+def test_a_batch_of_prompts_on_several_pictures_equals_its_singles(dense: bool, boxed: bool) -> None:
+    segmenter, features = segmenting.segmenter(dense=dense), segmenting.features(3)
     points, labels = some_points(5, 2)
+    corner = torch.rand(5, 2, generator=torch.Generator().manual_seed(1)) * SIDE / 2
+    boxes = torch.cat([corner, corner + 9], 1) if boxed else None
     picture = torch.tensor([2, 0, 1, 0, 2])
-    together = segmenter(features, Prompts(points, labels, picture=picture))
+    together = segmenter(features, Prompts(points, labels, boxes, picture=picture))
     for i, row in enumerate(picture):
-        alone = segmenter(features[row : row + 1], Prompts(points[i : i + 1], labels[i : i + 1]))
+        own = None if boxes is None else boxes[i : i + 1]
+        alone = segmenter(features[row : row + 1], Prompts(points[i : i + 1], labels[i : i + 1], own))
         for field in dataclasses.fields(together):
             one, all_of_them = getattr(alone, field.name), getattr(together, field.name)
             assert one.std() > 1e-4, field.name

@@ -141,3 +141,21 @@ def test_reading_with_a_hub_model_does_not_depend_on_the_company(hub_folder: Pat
 def test_a_text_encoder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         read_with_hub(str(tmp_path / "nowhere"), ["liver"])
+
+
+@torch.no_grad()
+def test_the_semantic_mask_follows_the_class_that_is_named() -> None:
+    """With the same token, another class gives another mask; an untrained decoder follows none yet."""
+    segmenter, features = segmenting.segmenter(), segmenting.features(1)
+    prompts = Prompts(boxes=torch.tensor([[4.0, 4.0, 40.0, 30.0]]))
+    assert segmenter.semantics is not None
+    masks = []
+    for name in range(2):
+        handle = segmenter.semantics.object_score.register_forward_hook(
+            lambda _, __, out, name=name: torch.full_like(out, -50).index_fill_(-1, torch.tensor([name]), 50)
+        )
+        masks.append(segmenter(features, prompts).semantic)
+        handle.remove()
+    assert (masks[0] - masks[1]).abs().max() > 1e-2
+    fresh = segmenting.untrained(sizes.frozen().prompts).semantics
+    assert fresh is not None and not fresh.from_class.weight.any() and not fresh.from_class.bias.any()

@@ -13,6 +13,7 @@ from msmedcap.config import LoopConfig, SegmentationOptions, UserError
 from msmedcap.models.sam import SamPrompts
 from msmedcap.models.segmenter import Prompts, Segmenter
 from msmedcap.training.loop import fit
+from msmedcap.training.masking import mask_losses
 from msmedcap.training.prompting import error_points, jittered_boxes, points_in
 from msmedcap.training.segmentation import (
     UNNAMED,
@@ -205,6 +206,33 @@ def test_a_part_that_is_switched_off_costs_nothing() -> None:
     torch.testing.assert_close(on["loss"] - on["alignment"], off["loss"])
 
 
+def test_a_share_of_the_batches_goes_beyond_the_first_round() -> None:
+    def losses(seed: int, **given: float) -> float:
+        task = SegmentationTask(segmenting.segmenter(), SegmentationOptions(**given))  # type: ignore[arg-type]
+        return task(batch(seed))["loss"].item()
+
+    once, twice = ([losses(seed, rounds=rounds) for seed in range(12)] for rounds in (1, 2))
+    assert [losses(seed, rounds=2, further=0) for seed in range(12)] == once
+    some = [losses(seed, rounds=2, further=0.5) for seed in range(12)]
+    assert all(found in pair for found, *pair in zip(some, once, twice, strict=True))
+    assert some not in (once, twice)
+
+
+def test_the_objects_share_of_the_focal_loss_weighs_what_is_missed_against_what_is_too_much() -> None:
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., :4] = 1
+    missed, too_much = torch.full_like(truth, -5), torch.full_like(truth, 5)
+    even, sam = ([mask_losses(x, truth, **given)["focal"] for x in (missed, too_much)] for given in ({"foreground": 0.5}, {}))
+    torch.testing.assert_close(even[0], even[1])
+    torch.testing.assert_close(3 * sam[0], sam[1])
+    given = SegmentationOptions(foreground=0.9, dice=0, iou=0, naming=0, presence=0, alignment=0, focal=1)
+    found, light = (
+        SegmentationTask(segmenting.segmenter(), options)(batch())["focal"]
+        for options in (given, dataclasses.replace(given, foreground=0.25))
+    )
+    assert found != light
+
+
 def test_objects_without_a_name_teach_masks_alone() -> None:
     one = batch()
     found = SegmentationTask(segmenting.segmenter())(one._replace(classes=torch.full_like(one.classes, UNNAMED)))
@@ -221,15 +249,18 @@ def test_the_same_batch_costs_the_same_and_another_seed_asks_otherwise() -> None
 def test_where_one_click_is_asked_only_the_best_of_three_masks_learns() -> None:
     segmenter = segmenting.segmenter(semantics=False, text=False)
     task, one = SegmentationTask(segmenter, SegmentationOptions(rounds=1, iou=0)), batch()
-    task(one._replace(seed=next(s for s in range(20) if task.first(one, generator(s)).boxes is None)))["loss"].backward()
+
+    def boxed(seed: int) -> bool:
+        return task.first(one, generator(seed)).boxes is not None
+
+    task(one._replace(seed=next(s for s in range(20) if not boxed(s))))["loss"].backward()
     learnt = [
         any(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
         for net in segmenter.prompts.decoder.output_hypernetworks_mlps
     ]
     assert not learnt[0] and any(learnt[1:])
     segmenter.zero_grad()
-    boxed = next(s for s in range(20) if task.first(one, generator(s)).boxes is not None)
-    task(one._replace(seed=boxed))["loss"].backward()
+    task(one._replace(seed=next(s for s in range(20) if boxed(s))))["loss"].backward()
     decoder = segmenter.prompts.decoder
     assert any(bool(p.grad.any()) for p in decoder.output_hypernetworks_mlps[0].parameters() if p.grad is not None)
     assert not any(
@@ -250,7 +281,9 @@ def test_every_weight_learns_in_some_round() -> None:
     assert "prompts.decoder.output_hypernetworks_mlps.0.layers.0.weight" in reached
 
 
-@pytest.mark.parametrize(("name", "value"), [("focal", -1.0), ("alignment", -0.1), ("rounds", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("focal", -1.0), ("alignment", -0.1), ("rounds", 0), ("foreground", 1.5), ("further", -0.1)]
+)
 def test_options_that_cannot_be_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match=name):
         dataclasses.replace(SegmentationOptions(), **{name: value})

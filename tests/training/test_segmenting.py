@@ -149,7 +149,8 @@ def test_the_demo_stage_trains_on_what_is_there(models: Path, tmp_path: Path, mo
     few = tuple(dataclasses.replace(p, path="30") if p.name == "phantoms" else p for p in preset.data)
     monkeypatch.setitem(PRESETS, "demo-segmentation", dataclasses.replace(preset, data=few, batch=2))
     demo_segmenter(None, models, tmp_path / "work", steps=1)
-    assert "brain" in load_segmenter(models / "segmenter", sam(models)).names
+    made = load_segmenter(models / "segmenter", sam(models))
+    assert "brain" in made.names and made.config.dense_prompts
     assert (tmp_path / "work" / "segmenter" / "log.jsonl").is_file()
 
 

@@ -10,6 +10,8 @@ import io
 import logging
 import warnings
 import zlib
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -18,10 +20,10 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, SecondaryCaptureIma
 from msmedcap.data.scans.dicom_frames import DicomFrames
 from msmedcap.data.scans.dicom_pixels import decodable
 from msmedcap.data.scans.dicom_tags import item_of, spacing, value_of
-from msmedcap.data.scans.errors import ScanError
+from msmedcap.data.scans.errors import NoPictureError, ScanError
 from msmedcap.data.scans.facts import facts_of
 from msmedcap.data.scans.limits import MAX_FILE_BYTES
-from msmedcap.data.scans.scan import Scan
+from msmedcap.data.scans.scan import Frames, Scan
 from msmedcap.data.scans.windows import FULL_RANGE, PRESETS, Choice, measured, stored_range
 
 BURNED_IN = "The picture is marked as having burned-in annotation, which may name the patient."
@@ -30,41 +32,91 @@ _TEXT_PRONE = {"US", "IVUS", "SC", "OT", "XA", "RF", "ES", "XC", "SM", "OP", "DO
 _SAMPLED_FRAMES = 5
 
 
+class Stack(Frames, Protocol):
+    """Frames that windows can be chosen for, of one file or of several (see :class:`DicomFrames`)."""
+
+    count: int
+    colour: bool
+
+    @property
+    def repaired(self) -> int:
+        """How many pixels held no number."""
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether values are the stored numbers."""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and highest number the stored bits allow."""
+
+    def anatomy(self, frame: int) -> np.ndarray:
+        """The values of a frame without its padding."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is kept of a file: ``clean`` holds pixels only; ``notes`` are sentences for the reader."""
+
+    frames: DicomFrames
+    clean: Dataset
+    facts: dict[str, str]
+    notes: tuple[str, ...]
+    spacing: tuple[float, float] | None
+    hounsfield: bool
+
+
 def open_dicom(data: bytes, *, allow_burned_in: bool, sure: bool) -> Scan | None:
     """The scan in ``data``; None where it turns out to be no DICOM file although not ``sure`` beforehand.
 
     Raises :class:`ScanError` where it holds no picture, cannot be decoded, is too large, or is marked as having
     burned-in annotation and ``allow_burned_in`` is not given.
     """
+    dataset = read_dicom(data, sure=sure)
+    if dataset is None:
+        return None
+    parts = parts_of(dataset, allow_burned_in=allow_burned_in)
+    return scan_of(parts, parts.frames)
+
+
+def read_dicom(data: bytes, *, sure: bool) -> Dataset | None:
+    """The file's dataset, patient and all, for this package alone; None and errors as for :func:`open_dicom`."""
     # pydicom's warnings quote the values they complain of, names of patients among them.
     warnings.filterwarnings("ignore", module="pydicom")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     _check_inflated(data)
-    dataset = _parse(data, sure)
-    return None if dataset is None else _scan(dataset, allow_burned_in)
+    return _parse(data, sure)
 
 
-def _scan(dataset: Dataset, allow_burned_in: bool) -> Scan:
+def parts_of(dataset: Dataset, *, allow_burned_in: bool) -> Parts:
+    """What is kept of ``dataset``, none of it the patient's; no frame is decoded yet. Raises as :func:`open_dicom`."""
     facts = facts_of(dataset)
     notes = _burned_in(dataset, facts.get("Modality", ""), allow_burned_in)
     clean, count = decodable(dataset)
-    frames = DicomFrames(clean, dataset, count)
+    hounsfield = facts.get("Modality") == "CT" or str(item_of(dataset, "RescaleType", 0)).strip().upper() == "HU"
+    return Parts(DicomFrames(clean, dataset, count), clean, facts, tuple(notes), spacing(dataset), hounsfield)
+
+
+def scan_of(parts: Parts, frames: Stack, *, between: float | None = None) -> Scan:
+    """The scan of ``frames``, described by ``parts``; ``between`` as for :class:`Scan`. Decodes a few of them."""
     first = frames.read(0)
+    choices = _choices(frames, parts.clean, parts.hounsfield)
+    notes = list(parts.notes)
     if frames.repaired:
         notes.append(f"{frames.repaired} pixels held no number and are shown at the lowest value.")
-    hounsfield = facts.get("Modality") == "CT" or str(item_of(dataset, "RescaleType", 0)).strip().upper() == "HU"
     return Scan(
         frames,
         kind="DICOM",
-        frames=count,
+        frames=frames.count,
         size=(first.shape[0], first.shape[1]),
         colour=first.ndim == 3,
-        choices=_choices(frames, clean, hounsfield),
-        spacing=spacing(dataset),
-        facts=facts,
+        choices=choices,
+        spacing=parts.spacing,
+        between=between,
+        facts=parts.facts,
         warnings=tuple(notes),
         curve="linear",
-        inverted=clean.PhotometricInterpretation == "MONOCHROME1",
+        inverted=parts.clean.PhotometricInterpretation == "MONOCHROME1",
     )
 
 
@@ -83,11 +135,11 @@ def _parse(data: bytes, sure: bool) -> Dataset | None:
     if not sure and not name and not (found and shape and kind):
         return None
     if "DirectoryRecordSequence" in dataset:
-        raise ScanError("This is a DICOMDIR, the index of a disc; choose one of the picture files beside it.")
+        raise NoPictureError("This is a DICOMDIR, the index of a disc; choose one of the picture files beside it.")
     if found and shape:
         return dataset
     if name and "Image" not in name and not found:
-        raise ScanError(f"This DICOM file holds no picture ({name}); choose an image of the series.")
+        raise NoPictureError(f"This DICOM file holds no picture ({name}); choose an image of the series.")
     raise ScanError("This DICOM file is damaged or cut short: its picture is missing; export or download it again.")
 
 
@@ -137,7 +189,7 @@ def _burned_in(dataset: Dataset, modality: str, allowed: bool) -> list[str]:
     return []
 
 
-def _choices(frames: DicomFrames, clean: Dataset, hounsfield: bool) -> dict[str, Choice]:
+def _choices(frames: Stack, clean: Dataset, hounsfield: bool) -> dict[str, Choice]:
     """The windows besides the file's own, in order."""
     if frames.colour:
         return {FULL_RANGE: stored_range(0, 255)}

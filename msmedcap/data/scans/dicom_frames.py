@@ -55,6 +55,17 @@ class DicomFrames:
         bits, signed = self._clean.BitsStored, self._clean.PixelRepresentation
         return (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
 
+    @property
+    def nbytes(self) -> int:
+        """See :class:`~msmedcap.data.scans.scan.Frames`."""
+        name = next(name for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in self._clean)
+        return len(self._clean[name].value)
+
+    def packed(self) -> DicomFrames:
+        """Itself, without the frame that was decoded last: the others lie as the file has them."""
+        self._last = None
+        return self
+
     def choices(self, frame: int) -> Mapping[str, Choice]:
         """The windows the file gives for ``frame``."""
         return self._choices[frame if len(self._choices) > 1 else 0]

@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from msmedcap.data.scans.errors import ScanError
 from msmedcap.data.scans.limits import check_size, repair_values
+from msmedcap.data.scans.packed import Packed
 from msmedcap.data.scans.scan import Scan
 from msmedcap.data.scans.windows import FULL_RANGE, Choice, measured, stored_range
 
@@ -36,6 +37,15 @@ class _Decoded:
         """See :class:`~msmedcap.data.scans.scan.Frames`."""
         array = self.arrays[frame]
         return array.astype(np.uint8 if array.ndim == 3 else np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """See :class:`~msmedcap.data.scans.scan.Frames`."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def packed(self) -> Packed:
+        """See :class:`~msmedcap.data.scans.scan.Frames`."""
+        return Packed(self.arrays)
 
     def choices(self, frame: int) -> Mapping[str, Choice]:
         """No window of its own: an image file has none."""

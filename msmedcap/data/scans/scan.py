@@ -6,6 +6,7 @@ pictures as displayed. Nothing here knows a path, a patient or a file format.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -24,13 +25,21 @@ class Frames(Protocol):
     def choices(self, frame: int) -> Mapping[str, Choice]:
         """The windows the file itself gives for one frame; may be empty."""
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the pixels take as they are held."""
+
+    def packed(self) -> Frames:
+        """The same frames in as little memory as they can be had from without loss."""
+
 
 class Scan:
     """An opened, de-identified scan; holds no path and no patient tag.
 
     ``frames``, ``height``, ``width`` in pixels; ``kind`` ("DICOM", "PNG", ...); ``spacing`` mm per pixel (row, column) or None;
-    ``facts`` the allow-listed tags; ``colour``; ``warnings`` sentences for the reader; ``windows`` the choices that make sense
-    here, the default first, named by ``default_window``.
+    ``between`` mm from a frame to the next where they are slices at even steps, else None; ``facts`` the allow-listed tags;
+    ``colour``; ``warnings`` sentences for the reader; ``windows`` the choices that make sense here, the default first, named by
+    ``default_window``.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class Scan:
         colour: bool,
         choices: Mapping[str, Choice],
         spacing: tuple[float, float] | None = None,
+        between: float | None = None,
         facts: Mapping[str, str] | None = None,
         warnings: tuple[str, ...] = (),
         curve: str = "linear_exact",
@@ -50,12 +60,24 @@ class Scan:
     ) -> None:
         """``choices`` besides the file's own, in order; ``curve`` is how manual windows apply; ``inverted``: low is white."""
         self.kind, self.frames, self.colour, self.spacing = kind, frames, colour, spacing
+        self.between = between
         self.height, self.width = size
         self.facts: Mapping[str, str] = dict(facts or {})
         self.warnings = warnings
         self._pixels, self._choices, self._curve, self._inverted = pixels, dict(choices), curve, inverted
         self.windows: Mapping[str, Window] = {name: choice.window for name, choice in self._all(0).items()}
         self.default_window = next(iter(self.windows))
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the pixels take in memory, as they are held (a DICOM file's frames stay as the file has them)."""
+        return self._pixels.nbytes
+
+    def packed(self) -> Scan:
+        """The same scan in as little memory as it can be had from without loss, for one that nobody looks at now."""
+        other = copy.copy(self)
+        other._pixels = self._pixels.packed()
+        return other
 
     def values(self, frame: int = 0) -> np.ndarray:
         """One frame as float32 [H,W] in the scan's units (HU for CT), or uint8 [H,W,3] where it is in colour.

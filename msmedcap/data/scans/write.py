@@ -52,12 +52,16 @@ def write_dicom(
     view_position: str = "",
     laterality: str = "",
     orientation: tuple[float, float, float, float, float, float] = (1, 0, 0, 0, 1, 0),
+    position: tuple[float, float, float] = (0, 0, 0),
+    series: str = "",
+    instance: int = 1,
 ) -> None:
     """Write ``values`` as an anonymous DICOM file at ``path``.
 
     ``values`` [H,W] or [F,H,W] greys in the scan's units (stored as ``round((value - intercept) / slope)``), or uint8 [H,W,3]
     colours. ``spacing`` mm per pixel (row, column); ``window`` in the scan's units; ``orientation`` the direction cosines of
-    rows and columns (CT and MR). Raises ``ValueError`` where the values do not fit 16 bits or have another shape.
+    rows and columns, ``position`` the first pixel's place in mm (CT and MR). Files of one ``series`` (a name, not written) belong
+    together, ``instance`` numbers them. Raises ``ValueError`` where the values do not fit 16 bits or have another shape.
     """
     colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if values.ndim not in (2, 3) or not values.size:
@@ -69,13 +73,15 @@ def write_dicom(
         setattr(dataset, name, "")
     dataset.Modality, dataset.BodyPartExamined = modality, body_part
     dataset.SOPClassUID = _sop_class(modality, frames, colour, pixels.dtype.itemsize)
-    digest = hashlib.sha256(pixels.tobytes() + repr((pixels.shape, modality, body_part)).encode()).hexdigest()
+    made = repr((pixels.shape, modality, body_part, *((series, instance) if series else ())))
+    digest = hashlib.sha256(pixels.tobytes() + made.encode()).hexdigest()
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
-        setattr(dataset, name, generate_uid(entropy_srcs=[digest, name]))
+        shared = series and name != "SOPInstanceUID"
+        setattr(dataset, name, generate_uid(entropy_srcs=[f"series {series}" if shared else digest, name]))
     dataset.ImageType = ["DERIVED", "PRIMARY"] + (
         ["AXIAL"] if modality == "CT" else ["OTHER"] if modality == "MR" else []
     )
-    dataset.InstanceNumber, dataset.BurnedInAnnotation, dataset.LossyImageCompression = 1, "NO", "00"
+    dataset.InstanceNumber, dataset.BurnedInAnnotation, dataset.LossyImageCompression = instance, "NO", "00"
     dataset.ConversionType = "SYN"
     for name, text in (("ViewPosition", view_position), ("ImageLaterality", laterality)):
         if text:
@@ -86,7 +92,7 @@ def write_dicom(
         name = "ImagerPixelSpacing" if modality in ("DX", "CR") else "PixelSpacing"
         setattr(dataset, name, [float(value) for value in spacing])
     if modality in ("CT", "MR"):
-        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = list(orientation), [0.0, 0.0, 0.0]
+        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = list(orientation), [float(v) for v in position]
         for name in ("SliceThickness", "AcquisitionNumber", *(("KVP",) if modality == "CT" else ())):
             setattr(dataset, name, None)
     dataset.file_meta = FileMetaDataset()

@@ -109,10 +109,12 @@ def _goals(results: Results, main: str) -> list[str]:
     for kind, prompt, least in GOALS:
         got = score(_of(results, main, kind, prompt), _dice)
         rows.append([f"Dice of {kind}, {prompt}", f"≥ {least:.2f}", told(got), _yes(got.value >= least)])
-    right = score([a for kind in NAMED for a in _of(results, main, kind)], _right)
-    rows.append([f"right names of {', '.join(NAMED)}", f"≥ {NAMES_RIGHT:.0%}", told(right), _yes(right.value >= NAMES_RIGHT)])
-    apart = score(_of(results, main), lambda a: None if a.semantic is None else a.semantic.dice - a.binary.dice)
-    rows.append(["semantic less binary Dice", f"≥ -{APART}", told(apart), _yes(apart.value >= -APART)])
+    for prompt in (PROMPTS[0], None):
+        right = score([a for kind in NAMED for a in _of(results, main, kind, prompt)], _right)
+        what = f"right names of {', '.join(NAMED)}, {prompt or 'all prompts'}"
+        rows.append([what, f"≥ {NAMES_RIGHT:.0%}", told(right), _yes(right.value >= NAMES_RIGHT)])
+    apart = score(_of(results, main), _apart)
+    rows.append(["semantic less binary Dice, all prompts", f"≥ -{APART}", told(apart), _yes(apart.value >= -APART)])
     return _table(rows)
 
 
@@ -129,13 +131,18 @@ def _ablation(results: Results, systems: Sequence[str]) -> list[str]:
 
 
 def _naming(results: Results, systems: Sequence[str]) -> list[str]:
-    rows = [["system", "presence mAP", *(f"right names, {kind}" for kind in NAMED), "semantic less binary Dice"]]
+    kinds = [f"right names, {kind}" for kind in NAMED]
+    rows = [["system", "prompt", *kinds, "right names, these", "semantic less binary Dice"]]
+    there = [["system", "presence mAP"]]
     for system in systems:
-        if any(a.semantic is not None for a in _of(results, system)):
-            right = [told(score(_of(results, system, kind), _right)) for kind in NAMED]
-            apart = score(_of(results, system), lambda a: None if a.semantic is None else a.semantic.dice - a.binary.dice)
-            rows.append([system, told(presence(results, system)), *right, told(apart)])
-    return _table(rows)
+        if not any(a.semantic is not None for a in _of(results, system)):
+            continue
+        for prompt in PROMPTS:
+            each = [_of(results, system, kind, prompt) for kind in NAMED]
+            right = [told(score(own, _right)) for own in (*each, [a for own in each for a in own])]
+            rows.append([system, prompt, *right, told(score(_of(results, system, prompt=prompt), _apart))])
+        there.append([system, told(presence(results, system))])
+    return [*_table(rows), "", *_table(there)]
 
 
 def _classes(results: Results, main: str) -> list[str]:
@@ -155,6 +162,10 @@ def _classes(results: Results, main: str) -> list[str]:
 
 def _dice(answer: Judged) -> float:
     return answer.binary.dice
+
+
+def _apart(answer: Judged) -> float | None:
+    return None if answer.semantic is None else answer.semantic.dice - answer.binary.dice
 
 
 def _right(answer: Judged) -> float | None:

@@ -1,0 +1,52 @@
+"""The page of the maps' measures: do the maps of words show where the model looked?
+
+    python -m benchmarks.faithfulness --data ../shared/data/cxr_seg
+
+What was judged is kept line by line in ``--raw``: a run that was stopped goes on where it was, ``--page-only`` writes the page
+of what is there. The first system is the one the default method is chosen with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+from pathlib import Path
+
+import torch
+
+from msmedcap import checkpoints
+from msmedcap.evaluation.faithfulness import Plan, Study, about, choose, summary, write_json, write_page
+from msmedcap.explain.words import METHODS
+
+
+def main() -> None:
+    """Judge what is not judged yet and write the page and its JSON."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    arguments.add_argument("--models", default="demo")
+    arguments.add_argument("--systems", default="MSMedCap,BLIP2,SAM-BLIP2")
+    arguments.add_argument("--data", type=Path, metavar="DIR", help="the chest X-rays with masks; without it phantoms alone")
+    arguments.add_argument("--raw", type=Path, default=Path("runs/faithfulness.jsonl"), metavar="FILE")
+    arguments.add_argument("--page-only", action="store_true", help="judge nothing, write the page of what is there")
+    arguments.add_argument("--out", type=Path, default=Path("docs/faithfulness.md"))
+    arguments.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go (default: beside the models)")
+    args = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    models = checkpoints.load(args.models, device=torch.device("cpu"))
+    args.raw.parent.mkdir(parents=True, exist_ok=True)
+    study = Study(models, tuple(METHODS), args.raw, Plan())
+    systems = args.systems.split(",")
+    for system in () if args.page_only else systems:
+        study.phantoms(system)
+        if args.data is not None:
+            study.chest(system, args.data)
+        study.sanity(system)
+    told = summary(study.judged, study.redrawn, default=choose(study.judged, systems[0]))
+    told["date"] = str(datetime.date.today())
+    write_json(told, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
+    write_page(told, args.out, about=about(Plan()), kinds=study.kinds(systems[0]))
+
+
+if __name__ == "__main__":
+    main()

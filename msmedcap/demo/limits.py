@@ -1,0 +1,110 @@
+"""What an upload may weigh, and what is left of uploads that ended badly: both kept from filling the server's disk.
+
+Comes in: requests, and gradio's upload folder. Goes out: a middleware that refuses a request as a whole (gradio's own limit is for
+each of up to a thousand files), and a lifespan that removes temporary files which gradio forgets: parts of an upload whose
+sender went away, and empty ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from starlette.responses import PlainTextResponse
+
+Message = MutableMapping[str, Any]
+_ROOM = 64 * 1024  # what the form around a file may take
+_AGE, _EVERY = 1800.0, 600.0
+
+
+class UploadLimit:
+    """ASGI middleware: a POST request with a body of more than ``most`` bytes is answered 413, before it is read if it tells."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], *, most: int) -> None:
+        self._app, self._most = app, most + _ROOM
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """Pass on one request, or refuse it."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or int(told) > self._most:
+            return await self._refusal()(scope, receive, send)
+        came, answered = 0, False
+
+        async def counted() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > self._most:  # no length was told, or a wrong one
+                return {"type": "http.disconnect"}
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal answered
+            if came <= self._most:
+                answered = True
+                await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except Exception:
+            if came <= self._most:
+                raise
+        if came > self._most and not answered:
+            await self._refusal()(scope, receive, send)
+
+    def _refusal(self) -> PlainTextResponse:
+        megabytes = (self._most - _ROOM) / 2**20
+        return PlainTextResponse(f"This is larger than the {megabytes:g} MB that may be sent.", 413)
+
+
+def sweep(folder: Path, *, age: float = _AGE) -> int:
+    """Remove gradio's temporary files right in ``folder`` that were not written for ``age`` seconds, and empty folders as old.
+
+    Returns how many went. Files in use are younger, and finished uploads lie in folders of their own, which gradio cleans.
+    """
+    gone, oldest = 0, time.time() - age
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # it went by itself, or holds something
+                if entry.stat(follow_symlinks=False).st_mtime > oldest:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.path)
+                elif entry.name.startswith("tmp"):
+                    os.unlink(entry.path)
+                else:
+                    continue
+                gone += 1
+    return gone
+
+
+def upload_folder() -> Path:
+    """Where gradio keeps uploads, as it decides itself."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+
+
+@contextlib.asynccontextmanager
+async def cleaning(app: object) -> AsyncIterator[dict[str, Any]]:
+    """A lifespan (``app_kwargs={"lifespan": cleaning}``) that sweeps every ten minutes while the server runs."""
+
+    async def clean() -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            await anyio.to_thread.run_sync(sweep, upload_folder())
+
+    task = asyncio.create_task(clean())
+    try:
+        yield {}
+    finally:
+        task.cancel()

@@ -1,0 +1,42 @@
+"""The tab "Review": where a reader logs in and judges case after case.
+
+Comes in: a store of studies. Goes out: components, built inside a ``gr.Tab``. All of it is one canvas of our own; it asks the
+:class:`~msmedcap.demo.review.desk.Desk`, for a save must be answered before it is shown as saved, which the page's events do not
+promise. The browser keeps a login for as long as its tab is open, and what was not acknowledged yet; nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from msmedcap.demo.review.desk import Desk
+from msmedcap.demo.review.results_panel import ResultsPanel
+from msmedcap.demo.store import ReviewStore
+
+_STATIC = Path(__file__).parents[1] / "static"
+
+
+class ReviewPanel:
+    """The readers' canvas, and below it the owner's results; ``reviews`` is the address of the studies' database."""
+
+    def __init__(self, reviews: str) -> None:
+        """Raises :class:`~msmedcap.config.UserError` where the database cannot be opened."""
+        self.store = ReviewStore(reviews)
+        desk = Desk(self.store)
+
+        def review(asked: Any) -> dict[str, Any]:
+            return desk.answer(asked)
+
+        gr.HTML(
+            '<div class="mm-review"><p class="mm-small">Opening the review…</p></div>',
+            js_on_load="\n".join(
+                (_STATIC / name).read_text(encoding="utf-8") for name in ("review_form.js", "review.js")
+            ),
+            server_functions=[review],
+            apply_default_css=False,
+            elem_id="mm-review",
+        )
+        ResultsPanel(self.store)

@@ -1,0 +1,240 @@
+"""The tab "Scan": what happens when something is opened, pressed or pointed at. First the picture, then maps, then captions.
+
+Comes in: a predictor (real or fake) and the examples. Goes out: the tab's components with their events attached; it is the
+:class:`~msmedcap.demo.panels.Seam` that panels are attached to. What stands where is :mod:`msmedcap.demo.screen`; what a
+visitor opened lives in :mod:`msmedcap.demo.session`; whose turn it is at the models in :mod:`msmedcap.demo.turns`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+
+from msmedcap.config import UserError
+from msmedcap.demo.logs import Journal
+from msmedcap.demo.panels import LAST, OWN, WAITING, Updates
+from msmedcap.demo.screen import MANUAL, Screen
+from msmedcap.demo.session import Session, Store, sentence
+from msmedcap.demo.turns import Cancelled, Ticket, Turns, place_words
+from msmedcap.demo.words import spell
+
+if TYPE_CHECKING:
+    from msmedcap.predictor import Predictor
+
+_FORGOTTEN = "There is no open scan; it was forgotten after a long pause. Please open it again."
+_STOPPED = "Stopped. Press “Caption this view” to write the captions."
+
+
+class ScanTab:
+    """The tab's components and events; build it inside ``gr.Blocks``. One a server, no visitor's state but in ``store``."""
+
+    def __init__(
+        self,
+        models: Predictor,
+        store: Store,
+        turns: Turns,
+        journal: Journal,
+        *,
+        examples: Sequence[bytes],
+        pictures: Sequence[tuple[str, np.ndarray]],
+    ) -> None:
+        self._store, self.turns, self.journal, self._examples = store, turns, journal, examples
+        self.screen = Screen(models, pictures)
+        self.viewer, self.status, self.everything = self.screen.viewer, self.screen.status, self.screen.everything
+        self._wire()
+
+    def session(self, request: gr.Request) -> Session:
+        """The session of the visitor who asks."""
+        return self._store.get(request.session_hash or "")
+
+    def redraw(self, session: Session) -> Updates:
+        """The picture area as ``session`` is now."""
+        return self.screen.picture(session)
+
+    def say(self, text: str, *, error: bool = False) -> Updates:
+        """The status line."""
+        return self.screen.say(text, error=error)
+
+    def show(self, session: Session) -> Updates:
+        """Everything of the tab for the scan that ``session`` has just opened; outputs: ``everything``."""
+        if session.scan is None:
+            return self.screen.nothing()
+        session.waiting = session.reading is None
+        said = "Drawing the maps…" if session.waiting or not session.maps else "The captions are written."
+        return {**self.screen.view(session, busy=session.waiting), **self.say(said)}
+
+    def then_caption(self, shown: Any) -> None:
+        """After the event ``shown`` come the maps of the open view, then its captions, each in its turn at the models."""
+        on = self.screen
+        drawn = shown.then(self._draw, on.system, on.on_maps, **OWN, **WAITING)
+        on.tray.refresh_after(shown)
+        written = drawn.then(self._caption, [on.preset, on.prompt], [*on.on_captions, on.stop], **OWN, **WAITING)
+        on.tray.refresh_after(written)
+
+    def _wire(self) -> None:
+        on = self.screen
+        for shown in (
+            on.examples.pick(self._open_example, None, on.everything, **OWN),
+            on.again.click(self._again, None, on.on_captions, **OWN),
+            on.viewer.again(self._again, None, on.on_captions, **OWN),
+        ):
+            self.then_caption(shown)
+        on.window.input(self._choose_window, on.window, on.everything, **LAST)
+        for number in (on.width, on.level):
+            number.input(self._set_window, [on.width, on.level], on.everything, **LAST)
+        on.viewer.window(self._drag_window, None, on.everything, **LAST)
+        on.viewer.frame(self._turn_to, None, on.everything, **LAST)
+        on.viewer.full(self._full, None, on.viewer, **LAST)
+        on.viewer.missing(self._missing, None, on.viewer, **LAST)
+        on.viewer.place(self._place, on.system, on.on_maps, **LAST, **WAITING)
+        on.system.input(self._redraw, on.system, on.on_maps, **LAST, **WAITING)
+        on.maps.pick(self._choose, None, on.on_maps, **LAST)
+        on.stop.click(self._stop, None, on.stop, **OWN)
+        on.structures.wire(self)
+        on.words.wire(self, cards=on.cards, draw=on.map, drawn=on.on_maps)
+        on.tray.wire(self, preset=on.preset, prompt=on.prompt)
+
+    def _open_example(self, event: gr.EventData, request: gr.Request) -> Updates:
+        """Only decodes."""
+        session = self.session(request)
+        try:
+            with self.journal.event("opened", request.session_hash, **{"from": "example"}):
+                session.open(self._examples[int(event.index)])
+        except Exception as error:
+            session.waiting = False
+            return self.say(sentence(error, "opening the example"), error=True)
+        return self.show(session)
+
+    def _change(self, request: gr.Request, *, window: str | None = None, frame: int | None = None) -> Updates:
+        """Another window or frame: only the picture changes; the captions stay and say what they were written for."""
+        on, session = self.screen, self.session(request)
+        predictor, scan = session.predictor, session.scan
+        if predictor is None or scan is None:
+            return {**on.nothing(), **on.say(_FORGOTTEN, error=True)}
+        chosen = predictor.window if window is None else window
+        place = predictor.frame if frame is None else min(max(frame, 0), scan.frames - 1)
+        try:
+            session.open(scan, window=chosen, frame=place)
+        except Exception as error:
+            return on.say(sentence(error, "changing the view"), error=True)
+        said = "The picture changed. Press “Caption this view”, or C on the picture, for its maps and captions."
+        return {**on.view(session, busy=False), **on.say(said)}
+
+    def _choose_window(self, window: str, request: gr.Request) -> Updates:
+        return self._change(request, window=None if window == MANUAL else window)
+
+    def _set_window(self, width: float | None, level: float | None, request: gr.Request) -> Updates:
+        if not width or level is None:
+            return self.say("Give a width above zero and a level.", error=True)
+        return self._change(request, window=f"{width:g},{level:g}")
+
+    def _drag_window(self, event: gr.EventData, request: gr.Request) -> Updates:
+        """A window dragged on the picture, or one of its presets by name."""
+        name = getattr(event, "name", None)
+        return self._change(request, window=str(name) if name else f"{float(event.width):g},{float(event.level):g}")
+
+    def _turn_to(self, event: gr.EventData, request: gr.Request) -> Updates:
+        return self._change(request, frame=int(event.index))
+
+    def _full(self, request: gr.Request) -> Updates:
+        return self.screen.picture(self.session(request), full=True)
+
+    def _missing(self, request: gr.Request) -> Updates:
+        session = self.session(request)
+        session.sent.forget()
+        return self.screen.picture(session)
+
+    def _again(self, request: gr.Request) -> Updates:
+        on, session = self.screen, self.session(request)
+        if session.scan is None:
+            return on.say(_FORGOTTEN, error=True)
+        session.waiting = True
+        return {**on.captions(session, busy=True), **on.say("Drawing the maps…")}
+
+    def _draw(self, system: str, request: gr.Request) -> Iterator[Updates]:
+        """The maps of a view that has none yet."""
+        on, session = self.screen, self.session(request)
+        if session.scan is None or (session.maps and not session.waiting):
+            yield {on.status: gr.skip()}  # the file was refused, or an open scan is looked at again: all stays as it is
+            return
+        yield from self._maps(request, system, "Writing the captions…" if session.waiting else f"Maps of {system}.")
+
+    def _redraw(self, system: str, request: gr.Request) -> Iterator[Updates]:
+        yield from self._maps(request, system, f"Attention maps of {system}.")
+
+    def _place(self, system: str, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+        self.session(request).compare((float(event.x), float(event.y)))
+        yield from self._maps(request, system, "The map shows where SAM's features are like those of the marked place.")
+
+    def _maps(self, request: gr.Request, system: str, said: str) -> Iterator[Updates]:
+        on, session = self.screen, self.session(request)
+        if session.scan is None:
+            yield on.say(_FORGOTTEN, error=True)
+            return
+        done = yield from self._in_turn(request, lambda: session.draw(system), "drawing the maps")
+        if done:
+            yield {**on.map(session), **on.say(said)}
+
+    def _in_turn(self, request: gr.Request, do: Callable[[], object], doing: str) -> Generator[Updates, None, bool]:
+        """``do`` when it is this visitor's turn; yields the place in the line, and what went wrong. Returns whether it is done."""
+        on = self.screen
+        try:
+            with self.turns.ticket(request.session_hash or "") as ticket:
+                for ahead in ticket.wait():
+                    yield on.say(place_words(ahead))
+                with self.journal.event("mapped", request.session_hash):
+                    do()
+        except Cancelled:
+            yield on.say(_STOPPED)
+        except Exception as error:
+            yield on.say(sentence(error, doing), error=True)
+        else:
+            return True
+        return False
+
+    def _choose(self, event: gr.EventData, request: gr.Request) -> Updates:
+        session = self.session(request)
+        session.choose(int(event.index))
+        return self.screen.map(session)
+
+    def _caption(self, preset: str, prompt: str, request: gr.Request) -> Iterator[Updates]:
+        on, session = self.screen, self.session(request)
+        if session.scan is None or not session.waiting:
+            yield {on.status: gr.skip()}
+            return
+        session.waiting = False
+        yield {**on.captions(session, busy=True), on.stop: gr.Button("Stop", visible=True)}
+        with self.journal.event("captioned", request.session_hash, preset=preset) as told:
+            try:
+                with self.turns.ticket(request.session_hash or "") as ticket:
+                    for ahead in ticket.wait():
+                        yield on.say(place_words(ahead))
+                    yield on.say("Writing the captions…")
+                    yield from self._write(session, ticket, preset, prompt)
+            except Cancelled:
+                told.cancelled()
+                session.forget_reading()
+                last = {**on.captions(session), **on.say(_STOPPED)}
+            else:
+                told.outcome = "error" if session.reading is not None and session.reading.failed else "ok"
+                last = on.captions_written(session)
+        yield {**last, on.stop: gr.Button(visible=False)}
+
+    def _write(self, session: Session, ticket: Ticket, preset: str, prompt: str) -> Iterator[Updates]:
+        """The captions as they grow, then what is known of their words; raises :class:`Cancelled` where the visitor stops it."""
+        with contextlib.closing(session.captions(preset=preset, prompt=prompt or None)) as growing:
+            for _ in growing:
+                if ticket.cancelled:
+                    raise Cancelled
+                yield self.screen.captions(session)
+        with contextlib.suppress(UserError):  # the words stay plain text then
+            spell(session)
+        yield self.screen.captions(session)
+
+    def _stop(self, request: gr.Request) -> Updates:
+        self.turns.cancel(request.session_hash or "")
+        return {self.screen.stop: gr.Button(visible=False)}

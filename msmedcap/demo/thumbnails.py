@@ -1,0 +1,95 @@
+"""Small pictures to choose by: the maps of a scan, and the examples. Comes in: arrays. Goes out: HTML buttons with PNGs inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msmedcap.demo.encoding import THUMB_SIDE, lookup, picture_uri
+
+if TYPE_CHECKING:
+    from msmedcap.explain.maps import Map
+
+ALONE = -1
+"""The number of the button that shows the scan without a map."""
+# One of a list of buttons; the event carries its number.
+PICK_ITEM = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-index]');
+  if (button) trigger('pick', {index: Number(button.dataset.index)});
+});
+"""
+_GROUPS = {
+    "sam_similarity": "SAM features",
+    "sam_norm": "SAM features",
+    "sam_pca": "SAM features",
+    "attention": "Q-Former",
+    "word": "Word",
+}
+_SIDE, _COLOURS, _OPACITY = 176, "inferno", 0.6
+
+
+def map_list(maps: Sequence[Map], shown: int, picture: np.ndarray) -> str:
+    """The scan alone and every map over it as buttons, grouped by what a map comes from; ``shown`` is the pressed one.
+
+    ``picture [H,W,3] uint8`` is what the maps are of. Empty text for no maps.
+    """
+    if not maps:
+        return ""
+    groups = {"Scan": [_button(ALONE, shown, "No map over the scan", "Scan alone", _small(picture))]}
+    for index, item in enumerate(maps):
+        group = _GROUPS.get(item.kind, "Maps")
+        if item.branch and not item.kind.startswith("sam_"):
+            group += f", {item.branch.upper()} branch"
+        over = _over(item, picture)
+        groups.setdefault(group, []).append(_button(index, shown, item.title, _short(item), over))
+    return "".join(
+        f'<div class="mm-group" role="group" aria-label="{escape(name)}"><h3>{escape(name)}</h3>'
+        f'<div class="mm-thumbs">{"".join(buttons)}</div></div>'
+        for name, buttons in groups.items()
+    )
+
+
+def example_list(examples: Sequence[tuple[str, np.ndarray]]) -> str:
+    """Example scans as buttons: (title, picture ``[H,W,3] uint8``)."""
+    buttons = "".join(
+        f'<button type="button" data-index="{index}"><img alt="" src="{picture_uri(picture, THUMB_SIDE)}">'
+        f"<span>{escape(title)}</span></button>"
+        for index, (title, picture) in enumerate(examples)
+    )
+    return f'<div class="mm-thumbs mm-examples" role="group" aria-label="Examples">{buttons}</div>' if buttons else ""
+
+
+def _button(index: int, shown: int, title: str, words: str, pixels: np.ndarray) -> str:
+    return (
+        f'<button type="button" data-index="{index}" aria-pressed="{str(index == shown).lower()}" title="{escape(title)}">'
+        f'<img alt="" src="{picture_uri(pixels, _SIDE)}"><span>{escape(words)}</span></button>'
+    )
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """Every n-th pixel: enough for a button, and cheap on a large film."""
+    step = max(1, max(pixels.shape[:2]) // (2 * _SIDE))
+    return pixels[::step, ::step]
+
+
+def _over(item: Map, picture: np.ndarray) -> np.ndarray:
+    """The map in its colours over the picture, small."""
+    image = _small(item.image())
+    colours = image if image.ndim == 3 else lookup(_COLOURS)[image]
+    mixed = _OPACITY * colours.astype(np.float32) + (1 - _OPACITY) * _small(picture)
+    return mixed.round().astype(np.uint8)
+
+
+def _short(item: Map) -> str:
+    if item.kind == "attention":
+        return f"Layer {item.layer}"
+    return {
+        "sam_norm": "Strength",
+        "sam_pca": "PCA colours",
+        "sam_similarity": "Like the place",
+        "word": f"“{item.word}”",
+    }.get(item.kind, item.kind)

@@ -1,0 +1,123 @@
+"""Words that point: which word of which caption a visitor chose, how sure the model was of it, and its map on the picture.
+
+Comes in: a visitor's session whose captions are written. Goes out: the word's map among the session's maps, and what is known of
+the word as escaped HTML. Maps say where the model looked, not why. No gradio here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING
+
+from msmedcap.explain.words import METHODS
+
+if TYPE_CHECKING:
+    from msmedcap.demo.session import Session
+    from msmedcap.explain.words import Word
+    from msmedcap.predictor import Predictor
+
+METHOD = next(iter(METHODS))
+ABOUT = "Raw Q-Former maps do not depend on the words; a word's map does."
+_GONE = "These captions were written for another view. Press “Caption this view” to write them again."
+
+
+class Words:
+    """What is known of the words of one view's captions: ``told[system]``, and the one ``chosen`` (system, place from 0)."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[Word, ...]] = {}
+        self.chosen: tuple[str, int] | None = None
+        self.method = METHOD
+
+    @property
+    def word(self) -> Word | None:
+        """The chosen word; None while there is none."""
+        if self.chosen is None:
+            return None
+        system, place = self.chosen
+        words = self.told.get(system, ())
+        return words[place] if place < len(words) else None
+
+
+def spell(session: Session) -> None:
+    """Find out how sure the systems were of each word, where that is not known; runs the language model once for each caption."""
+    predictor = _captioned(session)
+    if predictor is None or session.reading is None:
+        return
+    for system, text in session.reading.texts.items():
+        if text and system not in session.words.told:
+            session.words.told[system] = tuple(predictor.words(system=system))
+
+
+def show_word(session: Session, system: str, place: int, *, method: str = METHOD, branch: str | None = None) -> str:
+    """Put the maps of a word among the session's and show that of ``branch`` (else the first); returns a sentence for the status.
+
+    Raises ``UserError`` where there is no such word or method.
+    """
+    predictor = _captioned(session)
+    if predictor is None:
+        return _GONE
+    maps = predictor.word_maps(place, system=system, method=method)
+    if predictor is not session.predictor:
+        return ""
+    words = session.words
+    if system not in words.told:
+        words.told[system] = tuple(predictor.words(system=system))
+    words.chosen, words.method = (system, place), method
+    others = [found for found in session.maps if found.kind != "word"]
+    session.maps = [*others, *maps]
+    if not maps:
+        return "The tokens of this system are channels, which have no place on the picture."
+    index = next((i for i, found in enumerate(maps) if found.branch == branch), 0)
+    session.choose(len(others) + index)
+    shown = maps[index]
+    told = f"Where {system}'s {(shown.branch or '').upper()} branch looked for “{shown.word}”."
+    return f"{told} {_instead(predictor)}" if shown.method != method else told
+
+
+def branches(session: Session) -> list[str]:
+    """The branches that the chosen word has maps of."""
+    return [found.branch for found in session.maps if found.kind == "word" and found.branch]
+
+
+def word_card(words: Words | None, *, measured: Mapping[str, str]) -> str:
+    """What is known of the chosen word; ``measured`` says of each method how its maps fare, in a sentence."""
+    word = words.word if words is not None else None
+    if words is None or word is None or words.chosen is None:
+        said = f"Choose a word of a caption to see where the model looked for it. {ABOUT}"
+        return f'<div class="mm-word"><p class="mm-small">{said}</p></div>'
+    others = "".join(
+        f'<li><span>{escape(text)}</span><i style="--p:{share:.3f}" aria-hidden="true"></i><span>{percent(share)}</span></li>'
+        for text, share in word.alternatives
+    )
+    line = measured.get(words.method, "How well these maps tell where a model looked has not been measured for these models.")
+    return (
+        f'<div class="mm-word"><p class="mm-word-said"><strong>“{escape(word.text)}”</strong>, {escape(words.chosen[0])}: '
+        f"{percent(word.probability)} sure</p>"
+        f'<p class="mm-small">What it could have begun instead:</p><ol class="mm-rivals">{others}</ol>'
+        f'<p class="mm-small mm-measured">{escape(line)}</p><p class="mm-small">{ABOUT}</p></div>'
+    )
+
+
+def percent(share: float) -> str:
+    """A probability in percent, without a false 0 or 100."""
+    if share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if share > 0.995 else f"{100 * share:.0f} %"
+
+
+def _captioned(session: Session) -> Predictor | None:
+    """The session's predictor, told which captions are on show; None where they are of another view, or not done."""
+    reading, predictor = session.reading, session.predictor
+    if predictor is None or reading is None or not reading.done or reading.view != session.view:
+        return None
+    entry = session.tray.open
+    how = next((w for w in entry.written if w.reading is reading), None) if entry is not None else None
+    texts = {system: text for system, text in reading.texts.items() if text}
+    predictor.adopt(texts, preset=how.preset if how else "fast", prompt=how.prompt if how else None)
+    return predictor
+
+
+def _instead(predictor: Predictor) -> str:
+    return next((told for told in predictor.warnings if "no gradients" in told), "")

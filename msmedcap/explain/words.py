@@ -1,0 +1,186 @@
+"""A caption's words: how sure the model was of each, what else it could have said, and where each branch looked for it.
+
+Comes in: a captioner, one picture's views and tokens, the caption. Goes out: :class:`Word` s and, per word, a
+:class:`~msmedcap.explain.maps.Map` for every branch whose tokens have places. Raw Q-Former maps do not depend on the words; these
+do, for each is made from a pass in which the language model reads the caption it wrote. They say where the model looked, not why.
+
+Values of ``gradient``, ``attention`` and ``rollout`` (:mod:`.relevance`) are relative to even: 1 is what every place of the view
+would get if all got the same, and grey 255 is :data:`TOP` for every word, branch, system and scan. Values of ``occlusion`` and
+``masking`` (:mod:`.occlusion`) are nats, grey 255 is :data:`TOP_NATS`. A word's map is the mean of its tokens' maps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msmedcap.config import UserError, ViewSpec
+from msmedcap.data.views import ViewFrame, make_view
+from msmedcap.explain.attention import places_of
+from msmedcap.explain.maps import Map
+from msmedcap.explain.occlusion import Hiding
+from msmedcap.explain.relevance import looked
+from msmedcap.explain.spelling import spell
+from msmedcap.models.captioner import Captioner
+from msmedcap.models.opt import Opt
+from msmedcap.models.spoken import spoken
+
+log = logging.getLogger(__name__)
+
+# What each way of making a word's map is called by people; the first is used where none is asked for.
+METHODS: dict[str, str] = {
+    "gradient": "gradient × attention",
+    "attention": "attention",
+    "rollout": "attention rollout",
+    "occlusion": "squares of the picture hidden in turn",
+    "masking": "encoder tokens hidden in turn",
+}
+TOP, TOP_NATS = 8.0, 1.0
+RIVALS = 5
+# A larger encoder is not run dozens of times on a CPU.
+MOST_WEIGHTS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption (text between blanks, punctuation included), ``caption[start:end]``.
+
+    ``probability`` is that of saying exactly this word here, given the words before: the product over its tokens.
+    ``alternatives`` are the likeliest other beginnings, each with its own probability, best first: the language model chooses
+    token by token, so a beginning may be a piece of a word, and ``"(end)"`` is the end of the caption.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    alternatives: tuple[tuple[str, float], ...]
+
+
+class CaptionWords:
+    """The words of one caption and their maps, each kind of map computed once, for all words."""
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        tokens: Mapping[str, Tensor],
+        *,
+        caption: str,
+        prompt: str,
+        picture: np.ndarray,
+        specs: Mapping[str, ViewSpec],
+    ) -> None:
+        """``tokens[branch] [1,N,D_enc]`` of ``picture`` (uint8 [H,W,3]) seen through ``specs[branch]``; what the caption is of."""
+        self.warnings: list[str] = []
+        self._captioner, self._prompt, self._picture = captioner, prompt, picture
+        # A copy: what was computed in inference mode cannot take part in a graph.
+        self._tokens = {name: tokens[name].clone() for name, _ in captioner.named_branches()}
+        self._specs = {name: specs[name] for name in self._tokens}
+        self._frames = {name: ViewFrame(spec, *picture.shape[:2]) for name, spec in self._specs.items()}
+        self._spelling = spell(captioner.opt, caption)
+        self._words: tuple[Word, ...] | None = None
+        self._grids: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The caption's words in order; none of an empty caption."""
+        if self._words is None:
+            self._words = self._read() if self._spelling.ids else ()
+        return self._words
+
+    def maps(self, word: int, method: str = "gradient") -> list[Map]:
+        """The maps of the word at place ``word``, one for every branch whose tokens have places.
+
+        Raises :class:`UserError` for a word or method there is none of. Where this language model allows no gradient, the maps are
+        those of ``attention``, as :attr:`warnings` then says.
+        """
+        count = len(self._spelling.spans)
+        if not 0 <= word < count:
+            said = f"has {count} words, counted from 0" if count else "is empty"
+            raise UserError(f"There is no word {word}: the caption {said}.")
+        if method not in METHODS:
+            raise UserError(f"There is no method {method!r}; choose from {', '.join(METHODS)}.")
+        if method == "gradient" and not self._differentiable():
+            method = "attention"
+        if method not in self._grids:
+            self._grids[method] = self._grids_by(method)
+        own = list(self._spelling.tokens[word])
+        found = []
+        for name, grid in self._grids[method].items():
+            values = grid[own].mean(0)
+            top = TOP_NATS
+            if method not in ("occlusion", "masking"):
+                values, top = values / values.mean().clamp(min=1e-30), TOP
+            drawn = self._frames[name].heatmap_to_picture(values.numpy())
+            text = self._spelling.text(word)
+            found.append(Map("word", name, None, text, (0.0, top), drawn, place=word, method=method))
+        return found
+
+    @torch.no_grad()
+    def _read(self) -> tuple[Word, ...]:
+        opt, spelling = self._captioner.opt, self._spelling
+        prefix = self._captioner.prefix(self._tokens, self._prompt)
+        heard = spoken(opt, prefix, spelling.ids)
+        log_probs, likeliest = heard.log_probs[0], heard.logits[0].log_softmax(-1).topk(RIVALS + 1)
+        words = []
+        for word, (start, end) in enumerate(spelling.spans):
+            own = spelling.tokens[word]
+            pairs = zip(likeliest.indices[own[0]].tolist(), likeliest.values[own[0]].exp().tolist(), strict=True)
+            others = [(_beginning(opt, token), share) for token, share in pairs if token != spelling.ids[own[0]]]
+            probability = float(log_probs[list(own)].sum().exp())
+            words.append(Word(spelling.text(word), start, end, probability, tuple(others[:RIVALS])))
+        return tuple(words)
+
+    def _differentiable(self) -> bool:
+        """Whether there are gradients through this language model; tried once, and they are kept."""
+        if "gradient" not in self._grids and not self.warnings:
+            try:
+                self._grids["gradient"] = self._grids_by("gradient")
+            except (RuntimeError, FloatingPointError) as error:
+                log.warning("no gradient through this language model: %s", error)
+                self.warnings.append(
+                    "This language model gives no gradients here (8-bit or offloaded weights may not); the maps of words show "
+                    "its attention instead."
+                )
+        return "gradient" in self._grids
+
+    def _grids_by(self, method: str) -> dict[str, Tensor]:
+        branches = dict(self._captioner.named_branches())
+        placed = {name: places for name, branch in branches.items() if (places := places_of(branch)) is not None}
+        if method in ("occlusion", "masking"):
+            if method == "occlusion":
+                self._affordable()
+            hiding = Hiding(
+                self._captioner,
+                self._tokens,
+                views={name: make_view(self._picture, spec) for name, spec in self._specs.items()},
+                frames=self._frames,
+                prompt=self._prompt,
+                ids=self._spelling.ids,
+            )
+            return {name: hiding.drops(name, method=method) for name in placed}
+        found = looked(self._captioner, self._tokens, prompt=self._prompt, ids=self._spelling.ids, method=method)
+        if not all(bool(torch.isfinite(values).all()) for values in found.values()):
+            raise FloatingPointError("the values are not finite numbers")
+        return {name: places(found[name]) for name, places in placed.items()}
+
+    def _affordable(self) -> None:
+        for name, branch in self._captioner.named_branches():
+            weights = sum(weight.numel() for weight in branch.encoder.parameters())
+            if weights > MOST_WEIGHTS and self._tokens[name].device.type == "cpu":
+                raise UserError(
+                    "Hiding squares runs these encoders dozens of times, which takes too long without a GPU; "
+                    "use the method masking."
+                )
+
+
+def _beginning(opt: Opt, token: int) -> str:
+    """A token as a reader can take it."""
+    if token in (opt.newline, opt.tokenizer.eos_token_id):
+        return "(end)"
+    return opt.tokenizer.decode([token]).strip() or "(blank)"

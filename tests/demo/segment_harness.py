@@ -1,0 +1,80 @@
+"""A page of the panel of structures alone: a stand-in for the picture area that shows its value as text and sends prompts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import types
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from msmedcap.demo import cards
+from msmedcap.demo.panels import Updates
+from msmedcap.demo.segment_panel import SegmentPanel
+from msmedcap.demo.segments import Segments
+from msmedcap.demo.theme import theme
+from msmedcap.demo.turns import Turns
+
+PROMPT = """
+window.prompt_ = (points, box) => trigger('prompt', {points: points, box: box});
+"""
+
+
+STYLES = [Path(cards.__file__).with_name(name) for name in ("style.css", "segment.css")]
+
+
+class Page:
+    """Implements ``Seam`` for visitors whose scan is set already; ``visitors`` are their sessions by key."""
+
+    def __init__(self, models: Any, scan: Any, *, texts: dict[str, str] | None = None) -> None:
+        self._models, self._scan, self._texts = models, scan, texts or {}
+        self.visitors: dict[str, Any] = {}
+        self.turns, self.everything = Turns(), []
+        with gr.Blocks(analytics_enabled=False) as self.blocks:
+            self.viewer = gr.HTML(html_template="<pre id='shown'>${value}</pre>", js_on_load=PROMPT)
+            self.status = gr.HTML(cards.status_line("Ready."), apply_default_css=False)
+            self.panel = SegmentPanel(models)
+            self.panel.wire(self)
+
+    def session(self, request: gr.Request) -> Any:
+        key = request.session_hash or ""
+        if key not in self.visitors:
+            self.visitors[key] = self._new()
+        return self.visitors[key]
+
+    def redraw(self, session: Any) -> Updates:
+        segments = session.segments
+        value = {"points": segments.points, "box": segments.box, "outlines": segments.outlines()}
+        return {self.viewer: json.dumps(value)}
+
+    def say(self, text: str, *, error: bool = False) -> Updates:
+        return {self.status: cards.status_line(text, error=error)}
+
+    def _new(self) -> Any:
+        predictor = self._models.fresh().set_scan(self._scan)
+        maps = predictor.maps()
+        shown = next(i for i, one in enumerate(maps) if one.kind == "attention")
+        reading = types.SimpleNamespace(view="here", texts=self._texts)
+        return types.SimpleNamespace(
+            predictor=predictor, segments=Segments(predictor), maps=maps, shown=shown, reading=reading, view="here"
+        )
+
+
+def launch(page: Page) -> str:
+    """Serves the page on a free port; returns its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _, url, _ = page.blocks.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        theme=theme(),
+        css_paths=STYLES,
+        run_history=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        ssr_mode=False,
+    )
+    return url
