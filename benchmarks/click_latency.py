@@ -92,7 +92,7 @@ def in_browser(page: Any, scan: Path, count: int) -> list[float]:
         page.evaluate(WATCH)
         page.mouse.click(x, y)
         times.append(float(page.evaluate("window.taken")))
-        page.click("#mm-segment-clear")
+        page.click("#mm-viewer button[data-name=clear]")
         page.wait_for_function("!document.querySelector('path.mm-v-outline')")
     return times
 

@@ -58,7 +58,8 @@ class Visitor:
         answer = self._client.post("/gradio_api/upload", files={"files": (name, data)})
         if answer.status_code != 200:
             raise Failed(f"upload: {answer.status_code}")
-        file = {"path": answer.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        self.sent = str(answer.json()[0])
+        file = {"path": self.sent, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
         self.values[self._ids["mm-file"]] = [file] if self._takes_several else file
         self._opened = self._run(self._event("mm-file", "upload"))
 

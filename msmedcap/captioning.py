@@ -149,14 +149,16 @@ def read(models: Models, asked: Asked, features: Features, *, count: int = 1) ->
 def _unlike(models: Models, asked: Asked, reading: Reading, features: Features) -> list[str | None]:
     """For each picture the warning that it is unlike the training data, if it is: from what the systems read already saw."""
     check = unlike.load(models.folder) if models.folder else None
+    if check is None:
+        return []
     seen = {}
-    for name in reading.prefixes if check else ():
+    for name in reading.prefixes:
         for view, _ in models.captioners[name].named_branches():
             size = asked.decoding.view_sizes.get(view)
             # Features of another size of view are not those that the check knows.
-            if check is not None and _spec(models, view, size).size == check.sizes.get(view):
+            if _spec(models, view, size).size == check.sizes.get(view):
                 seen[view] = features(view, size)
-    return check.sentences(seen) if check else []
+    return check.sentences(seen)
 
 
 def _prefix(models: Models, name: str, decoding: Decoding, features: Features) -> Tensor:

@@ -40,7 +40,7 @@ element.addEventListener('click', (event) => { if (event.target.closest('button[
 # The reader who opens a case stands before its picture, and back in the list before the case.
 SHOW_SCAN = """() => {
   window.scrollTo(0, 0);
-  setTimeout(() => document.querySelector('#mm-scan .mm-frame')?.focus({preventScroll: true}), 100);
+  setTimeout(() => document.querySelector('.mm-v-stage')?.focus({preventScroll: true}), 100);
 }"""
 SHOW_CASES = """() => {
   const back = (tries) => {

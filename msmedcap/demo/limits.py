@@ -1,8 +1,8 @@
-"""What an upload may weigh, and what is left of uploads that ended badly: both kept from filling the server's disk.
+"""What may be asked of the server and how much may be sent to it, and what is left of uploads that ended badly.
 
-Comes in: requests, and gradio's upload folder. Goes out: a middleware that refuses a request as a whole (gradio's own limit is for
-each of up to a thousand files), and a lifespan that removes temporary files which gradio forgets: parts of an upload whose
-sender went away, and empty ones.
+Comes in: requests, and gradio's upload folder. Goes out: a middleware that shuts the doors of gradio which the page does not use, one
+that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), and a lifespan that removes
+temporary files which gradio forgets: parts of an upload whose sender went away, and empty ones.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -22,6 +23,30 @@ from starlette.responses import PlainTextResponse
 Message = MutableMapping[str, Any]
 _ROOM = 64 * 1024  # what the form around a file may take
 _AGE, _EVERY = 1800.0, 600.0
+
+
+class Shut:
+    """ASGI middleware: 404 for what gradio offers and the page does not use.
+
+    A deep link writes all that a visitor sees to the disk, where it stays; a file by URL makes the server fetch it for anybody.
+    """
+
+    _FIRST = re.compile(
+        r"/+(gradio_api/+(deep_link|process_recording|dev|runs|run-history|(undo-)?vibe-\w+|proxy=|stream|profiling)|monitoring)"
+    )
+    _ELSEWHERE = re.compile(r"/+gradio_api/+file[=/][a-z][a-z0-9+.-]*:", re.I)
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """Pass on one request, or answer that there is nothing."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (self._FIRST.match(path) or self._ELSEWHERE.match(path)):
+            return await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
 class UploadLimit:

@@ -6,6 +6,7 @@ scans of the one before. Who may come back, and for how long, is :mod:`msmedcap.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,10 +15,8 @@ from msmedcap.demo.panels import OWN, Seam, Updates
 from msmedcap.demo.session import Store
 from msmedcap.demo.tray_panel import TrayPanel, once
 
-_NAME = "msmedcap-visitor"
-# Storage may be forbidden: the page works then, and forgets on reload.
-_KEPT = f"() => {{ try {{ return [sessionStorage.getItem('{_NAME}') ?? '']; }} catch {{ return ['']; }} }}"
-_KEEP = f"(token) => {{ try {{ sessionStorage.setItem('{_NAME}', token); }} catch {{ }} return []; }}"
+_SCRIPT = Path(__file__).with_name("static") / "visitor.js"
+_KEPT = "() => { try { return [{token: sessionStorage.getItem('msmedcap-visitor') ?? ''}]; } catch { return [{}]; } }"
 
 
 class Restoring:
@@ -25,26 +24,25 @@ class Restoring:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._token = gr.Textbox(visible=False)
+        script = _SCRIPT.read_text(encoding="utf-8")
+        self._token = gr.HTML(None, html_template="<span></span>", apply_default_css=False, js_on_load=script)
 
     def wire(self, blocks: gr.Blocks, seam: Seam, tray: TrayPanel) -> None:
         """Attach the events of a page that is loaded; captioning that was under way goes on."""
         self._seam, self._tray = seam, tray
-        # What a load event fills before it is on the screen loses what it was made with: it fills the token alone.
-        arrived = blocks.load(self._arrive, self._token, self._token, js=_KEPT, **OWN)
-        arrived.then(None, self._token, None, js=_KEEP, **OWN)
-        shown = arrived.then(self._show, None, once([*tray.outputs, *seam.everything, seam.status]), **OWN)
+        # A load event that fills components before they are on the screen leaves them empty: this one fills the token alone.
+        blocks.load(self._arrive, self._token, self._token, js=_KEPT, **OWN)
+        shown = self._token.come_back(self._show, None, once([*tray.outputs, *seam.everything, seam.status]), **OWN)
         seam.then_caption(shown)
         tray.walk_after(shown)
 
-    def _arrive(self, token: Any, request: gr.Request) -> str:
-        session, kept = self._store.arrive(request.session_hash or "", token, login=request.username or "")
+    def _arrive(self, kept: Any, request: gr.Request) -> dict[str, Any]:
+        token = kept.get("token") if isinstance(kept, dict) else None
+        session, token = self._store.arrive(request.session_hash or "", token, login=request.username or "")
         session.sent.forget()  # this page has nothing of what the one before was sent
-        return kept
+        return {"token": token, "back": len(session.tray) > 0}
 
     def _show(self, request: gr.Request) -> Updates:
         session = self._seam.session(request)
-        if not len(session.tray):
-            return {self._seam.status: gr.skip()}
         page = self._seam.show(session) if session.scan is not None else {}
         return {**self._tray.show(session), **page}

@@ -106,7 +106,8 @@ def _errors(found: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> str:
     axes.set_xlim(left=0)
     _rows(axes, [name.replace("_", " ") for name in categories])
     axes.set_xlabel("errors a caption, mean (95 %, resampled cases); filled: clinically significant, open: not")
-    figure.legend(loc="outside upper right", ncols=len(systems), frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper right", ncols=len(systems), frameon=False)
     return _svg(figure)
 
 

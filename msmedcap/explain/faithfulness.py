@@ -45,14 +45,16 @@ def painted_over(picture: Array, mask: Array, *, margin: int = 5) -> Array:
 def steps(start: Array, end: Array, heat: Array, shares: Sequence[float] = SHARES) -> Array:
     """``start`` on its way to ``end``, the hottest places first: uint8 ``[len(shares),H,W,3]``.
 
-    At ``shares[k]`` that share of the pixels is ``end``'s. Raises ValueError where sizes differ or the heat is not finite.
+    At ``shares[k]`` that share of the pixels is ``end``'s; of equally hot places those nearer to hot ones go first. Raises ValueError where sizes differ or the heat is not finite.
     """
     if start.shape != end.shape or heat.shape != start.shape[:2]:
         raise ValueError(f"A map of {heat.shape} does not lie on pictures of {start.shape} and {end.shape}.")
     if not np.isfinite(heat).all():
         raise ValueError("The map holds values that are not finite numbers.")
     order = np.empty(heat.size, dtype=np.int64)
-    order[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
+    # Many maps are 0 over wide parts: by rows, what is at the top would go first.
+    around = ndimage.gaussian_filter(heat.astype(np.float32), 0.1 * max(heat.shape), truncate=3)
+    order[np.lexsort((-around.ravel(), -heat.ravel()))] = np.arange(heat.size)
     rank = order.reshape(heat.shape)
     return np.stack([np.where((rank < round(share * heat.size))[..., None], end, start) for share in shares])
 
@@ -89,6 +91,27 @@ def energy(heat: Array, mask: Array) -> float:
     mass = np.clip(heat, 0, None).astype(np.float64)
     total = float(mass.sum())
     return float(mass[mask].sum()) / total if total > 0 else float(mask.mean())
+
+
+def hidden_together(score: Score, picture: Array, *, cells: int = 8, without: Array | None = None) -> Array:
+    """How far the score's logarithm falls when a soft round place becomes ``without`` (the blurred picture): float32 ``[H,W]``.
+
+    Places lie on a grid of ``cells`` x ``cells``; a pixel's heat is the mean over the places that hide it. All that looks at the
+    picture sees it changed, whatever its branches; where hiding helps the score, the heat is negative.
+    """
+    height, width = picture.shape[:2]
+    gone = blurred(picture) if without is None else without
+    y, x = ((np.arange(n, dtype=np.float32) + 0.5) * cells / n - 0.5 for n in (height, width))
+    columns, rows = (np.exp(-((axis[:, None] - np.arange(cells)) ** 2) / (2 * 0.6**2)) for axis in (x, y))
+    fallen = np.zeros((cells, cells))
+    before = np.log(max(float(score(picture[None])[0]), 1e-12))
+    for row in range(cells):
+        shares = (rows[:, row, None, None] * columns[None])[..., None]  # [H,W,cells,1]
+        changed = picture[:, :, None] * (1 - shares) + gone[:, :, None] * shares
+        after = score(np.moveaxis(changed + 0.5, 2, 0).astype(np.uint8))
+        fallen[row] = before - np.log(np.maximum(after, 1e-12))
+    weight = rows.sum(1)[:, None] * columns.sum(1)[None]
+    return np.asarray(rows @ fallen @ columns.T / weight, dtype=np.float32)
 
 
 def soft_mask(mask: Array, *, reach: float = 0.02) -> Array:

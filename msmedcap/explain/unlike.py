@@ -100,14 +100,13 @@ class Unlike:
         return "+".join(views), torch.stack(parts).mean(0)
 
     def sentences(self, features: Mapping[str, Tensor]) -> list[str | None]:
-        """For each picture of the encoders' outputs ``features``, the warning it deserves, if any.
+        """For each picture of the encoders' outputs ``features`` (all known here), the warning it deserves, if any.
 
-        Encoders that are not known here are left out; with none of them known, nobody is warned.
+        Nothing for no features.
         """
-        pooled_by_view = {view: pooled(values).cpu() for view, values in features.items() if view in self.known}
-        if not pooled_by_view:
-            return [None] * len(next(iter(features.values()), torch.empty(0)))
-        name, distances = self.distance(pooled_by_view)
+        if not features:
+            return []
+        name, distances = self.distance({view: pooled(values).cpu() for view, values in features.items()})
         limit = self.limits[name]
         return [told(float(value), limit) if value > limit.limit else None for value in distances]
 

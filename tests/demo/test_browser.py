@@ -87,7 +87,8 @@ def drop(page, path: Path) -> None:
 def wait_for_captions(page) -> list[str]:
     """The captions, once they are written and their words can be chosen; read in one go, for the cards may be drawn again."""
     ready = """() => {
-        const texts = [...document.querySelectorAll('#mm-captions .mm-caption')].map(one => one.innerText.replace(/\\s+/g, ' ').trim());
+        const cards = [...document.querySelectorAll('#mm-captions .mm-caption')];
+        const texts = cards.map(one => one.innerText.replace(/\\s+/g, ' ').trim());
         const written = document.querySelector('.mm-written')?.textContent.startsWith('Written for');
         return written && document.querySelector('#mm-captions [data-word]') ? texts : null; }"""
     return page.wait_for_function(ready).json_value()

@@ -14,7 +14,7 @@ import pytest
 from starlette.middleware import Middleware
 
 from msmedcap.demo import limits
-from msmedcap.demo.limits import UploadLimit, cleaning, sweep, upload_folder
+from msmedcap.demo.limits import Shut, UploadLimit, cleaning, sweep, upload_folder
 
 MOST = 100_000
 
@@ -99,6 +99,36 @@ def test_the_folder_is_gradios(monkeypatch, tmp_path):
     for value in (str(tmp_path), ""):
         monkeypatch.setenv("GRADIO_TEMP_DIR", value)
         assert upload_folder().resolve() == Path(get_upload_folder()).resolve()
+
+
+@pytest.mark.parametrize(
+    ("path", "open_"),
+    [
+        ("/gradio_api/deep_link", False),
+        ("//gradio_api/deep_link", False),
+        ("/gradio_api/file=http://example.org/x", False),
+        ("/gradio_api/file=HTTPS://example.org/x", False),
+        ("/gradio_api/file=/tmp/gradio/abc/maps.png", True),
+        ("/gradio_api/proxy=http://example.org", False),
+        ("/monitoring/summary", False),
+        ("/gradio_api/vibe-edit/", False),
+        ("/gradio_api/upload", True),
+        ("/gradio_api/queue/data", True),
+        ("/gradio_api/run/caption", True),
+        ("/", True),
+    ],
+)
+def test_doors_that_are_not_used_are_shut(path, open_):
+    passed, sent = [], []
+
+    async def app(scope, receive, send):
+        passed.append(scope)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Shut(app)({"type": "http", "method": "GET", "path": path, "headers": []}, None, send))
+    assert bool(passed) is open_ and (open_ or sent[0]["status"] == 404)
 
 
 @pytest.mark.parametrize("told", [b"-5", b"x", b"99999999999"])

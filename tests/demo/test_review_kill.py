@@ -125,20 +125,18 @@ def test_after_the_kill_a_reader_goes_on_with_the_same_login(serve, tmp_path):
     url = f"sqlite:///{tmp_path / 'reviews.sqlite'}"
     study = ReviewStore(url).create(made_study().study)
     server = serve(url)
-    try:
-        login = {"do": "login", "study": study, "name": "anna", "secret": SECRETS["anna"]}
-        token = server.review(login)["token"]
-        case = server.review({"do": "case", "token": token, "place": 0})
-        row = {
-            "case": case["case"],
-            "visit": case["visit"],
-            "answers": {"preference": "A"},
-            "seconds": 1.0,
-            "save": "x" * 12,
-        }
-        saved = server.review({"do": "save", "token": token, **row})
-    finally:
-        server.kill()
+    login = {"do": "login", "study": study, "name": "anna", "secret": SECRETS["anna"]}
+    token = server.review(login)["token"]
+    case = server.review({"do": "case", "token": token, "place": 0})
+    row = {
+        "case": case["case"],
+        "visit": case["visit"],
+        "answers": {"preference": "A"},
+        "seconds": 1.0,
+        "save": "x" * 12,
+    }
+    saved = server.review({"do": "save", "token": token, **row})
+    server.kill()
     desk = Desk(ReviewStore(url))  # as another process would
     again = desk.answer({"do": "case", "token": token, "place": 0})
     assert again["answers"] == {"preference": "A"} and again["saved"] == saved["saved"]

@@ -27,7 +27,8 @@ function say(text, kind = '') {
   view.saved.className = 'mm-saved ' + kind;
 }
 
-// ---- saving: one row for every change, in order; a row that was not acknowledged stays in this tab and is sent again
+// ---- saving: every change is sent at once, those made while one is on its way together after it; what was not
+// acknowledged stays in this tab and is sent again
 function keep() { sessionStorage.setItem(UNSAVED, JSON.stringify(waiting)); }
 
 function change(complete = false) {
@@ -160,6 +161,7 @@ function workplace() {
 }
 
 async function leave() {
+  sheet.flush();
   await pump();
   try { await call({do: 'logout'}); } catch { /* the login ends by itself */ }
   login();
@@ -197,6 +199,7 @@ function between(place) {
 
 // A case appears whole: the picture, all captions and maps at once, when all of them are ready.
 async function go(place, opened = false) {
+  sheet.flush();
   if (place === null || place === undefined) {
     shown = null;
     view.work.hidden = true;
@@ -239,6 +242,7 @@ document.addEventListener('keydown', (event) => {
   const done = acts[key] ? (acts[key](), true) : sheet.key(key, event);
   if (done) event.preventDefault();
 });
+window.addEventListener('pagehide', () => sheet?.flush());
 window.addEventListener('beforeunload', (event) => { if (waiting.length) event.preventDefault(); });
 
 if (token) begin(); else login();

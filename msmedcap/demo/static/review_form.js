@@ -79,8 +79,9 @@ function drawForm(form, changed, look) {
     ...form.caption.filter((item) => item.kind !== 'scale').map(ofCaption)));
   const comment = h('textarea', {rows: 2, maxlength: form.most.text, 'data-key': 'comment', 'aria-label': of.comment.label, placeholder: of.comment.help});
   let pause = null;
-  comment.addEventListener('input', () => { clearTimeout(pause); pause = setTimeout(tell, 400); });
-  comment.addEventListener('blur', () => { if (pause) { clearTimeout(pause); pause = null; tell(); } });
+  comment.addEventListener('input', () => { clearTimeout(pause); pause = setTimeout(flush, 400); });
+  const flush = () => { if (pause) { clearTimeout(pause); pause = null; tell(); } };
+  comment.addEventListener('blur', flush);
   rows.push(h('div', {class: 'mm-whole'}, question(of.confidence, scale(of.confidence, 'confidence', of.confidence.label)), question({label: of.comment.label}, comment)));
   stops.push(comment);
   const whole = h('form', {class: 'mm-sheet', autocomplete: 'off', style: `--letters:${letters.length}`}, heads, ...rows);
@@ -103,7 +104,7 @@ function drawForm(form, changed, look) {
   }
 
   return {
-    whole,
+    whole, flush,
     read() {
       const answers = {};
       for (const radio of whole.querySelectorAll('input[type=radio]:checked')) answers[radio.name] = /^\d$/.test(radio.value) ? Number(radio.value) : radio.value;

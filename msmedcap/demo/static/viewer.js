@@ -171,6 +171,7 @@ class Viewer {
   }
 
   say(text) {
+    clearTimeout(this.telling); // a word on the cursor must not follow the word on what was done there
     this.parts.said.textContent = text;
   }
 

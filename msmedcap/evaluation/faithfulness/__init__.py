@@ -7,10 +7,11 @@ Comes in: a models folder, made scans whose truth is known, and the real chest m
 from msmedcap.evaluation.faithfulness.cases import Case, chest_cases, phantom_cases
 from msmedcap.evaluation.faithfulness.judge import Judge, Judged
 from msmedcap.evaluation.faithfulness.sanity import Redrawn, sanity
+from msmedcap.evaluation.faithfulness.sentences import measured
 from msmedcap.evaluation.faithfulness.study import Plan, Study
 from msmedcap.evaluation.faithfulness.tables import about, choose, summary, write_json, write_page
 
 __all__ = [
-    "Case", "Judge", "Judged", "Plan", "Redrawn", "Study", "about", "chest_cases", "choose", "phantom_cases", "sanity", "summary",
-    "write_json", "write_page",
+    "Case", "Judge", "Judged", "Plan", "Redrawn", "Study", "about", "chest_cases", "choose", "measured", "phantom_cases", "sanity",
+    "summary", "write_json", "write_page",
 ]

@@ -30,6 +30,8 @@ RANDOM_MAPS = 2
 SEEN = 0.9
 """A system sees a finding where painting it over takes the word's probability below this share of what it was."""
 WHOLE = "both"
+TOGETHER = "together"
+"""The method that hides places of the picture from all branches at once, beside those that a reader can choose."""
 _AT_ONCE = 16
 
 
@@ -37,7 +39,7 @@ _AT_ONCE = 16
 class Judged:
     """One map of one case by one system.
 
-    ``method`` is one of :data:`msmedcap.explain.words.METHODS`, or ``random``, ``centre``, ``truth`` (the mask); ``branch`` is
+    ``method`` is one of :data:`msmedcap.explain.words.METHODS`, :data:`TOGETHER`, or ``random``, ``centre``, ``truth`` (the mask); ``branch`` is
     ``clip``, ``sam`` or ``both``. ``probability`` is the word's, ``painted`` its after what is under the mask was painted over;
     ``named`` whether the system's own caption has the word. ``deletion`` and ``insertion`` are areas, measured of a system's
     whole maps; NaN else.
@@ -153,7 +155,9 @@ class Judge:
         whole, left, gone = (float(p) for p in looker.score(np.stack([picture, painted, without])))
         ends = (whole, gone)
         height, width = picture.shape[:2]
-        maps = looker.maps(self._methods)
+        maps = looker.maps([method for method in self._methods if method != TOGETHER])
+        if TOGETHER in self._methods:
+            maps[TOGETHER, WHOLE] = measures.hidden_together(looker.score, picture, without=without)
         alone = WHOLE if any(branch == WHOLE for _, branch in maps) else next(iter(maps))[1]
         for seed in range(RANDOM_MAPS):
             rng = np.random.default_rng([seed, *case.id.encode()])
