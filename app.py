@@ -11,6 +11,7 @@ sets (PORT, GRADIO_SERVER_PORT, GRADIO_SERVER_NAME) is honoured where neither is
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import sys
@@ -85,11 +86,23 @@ def _add_serving(settings: _Settings) -> None:
     names = "with --auth oauth, a user or organisation that may enter (repeatable; default: every account)"
     add("--allow", action="append", metavar="NAME", help=names)
     most = first("MSMEDCAP_MAX_UPLOAD_MB", default="512")
-    add("--max-upload-mb", type=_positive, default=most, metavar="N", help="largest file taken (default: %(default)s MB)")
+    add(
+        "--max-upload-mb",
+        type=_positive,
+        default=most,
+        metavar="N",
+        help="largest file taken (default: %(default)s MB)",
+    )
     level, form = first("MSMEDCAP_LOG_LEVEL", default="info"), first("MSMEDCAP_LOG_FORMAT", default="text")
     told = f"{', '.join(logs.LEVELS)} (default: %(default)s)"
     add("--log-level", type=_one_of(logs.LEVELS), default=level, metavar="LEVEL", help=told)
-    add("--log-format", type=_one_of(logs.FORMATS), default=form, metavar="FORMAT", help="text or json (default: %(default)s)")
+    add(
+        "--log-format",
+        type=_one_of(logs.FORMATS),
+        default=form,
+        metavar="FORMAT",
+        help="text or json (default: %(default)s)",
+    )
 
 
 def _add_content(settings: _Settings) -> None:
@@ -110,6 +123,10 @@ def _add_content(settings: _Settings) -> None:
         metavar="NAME=PATH",
         help="where the pictures of --runs lie; a page opens pictures of cases from here only (repeatable)",
     )
+    backup = "where the ratings of --reviews are saved: a folder, or hub:OWNER/NAME (a private data set of the hub)"
+    add("--backup", default=first("MSMEDCAP_BACKUP"), metavar="TARGET", help=backup)
+    minutes = first("MSMEDCAP_BACKUP_MINUTES", default="10")
+    add("--backup-minutes", type=_positive, default=minutes, metavar="N", help="how often (default: %(default)s)")
     add(
         "--reviews",
         default=first("MSMEDCAP_REVIEWS"),
@@ -147,29 +164,34 @@ def serve(args: argparse.Namespace) -> None:
     """Load the models, open the page and wait; raises :class:`UserError` where a setting is wrong or the port is taken."""
     from msmedcap.demo import zero_gpu
 
+    if args.backup and not args.reviews:
+        raise UserError("--backup saves the ratings of reader studies; name their database with --reviews.")
     zero_gpu.prepare()  # before anything imports torch
     from msmedcap.demo import signin
     from msmedcap.demo.page import build_page
+    from msmedcap.demo.review.saving import saved
     from msmedcap.predictor import load
 
     who = signin.choose(args.auth, allow=args.allow)
-    page = build_page(
-        zero_gpu.on_gpu(load(args.models, device=args.device, load_8bit=args.load_8bit)),
-        allow_burned_in=args.allow_burned_in,
-        runs=args.runs,
-        data=dict(args.data),
-        sign_in=who,
-        reviews=args.reviews,
-    )
-    try:
-        address = page.launch(host=args.host, port=args.port, max_upload_mb=args.max_upload_mb)
-    except OSError:
-        raise UserError(
-            f"The page cannot listen on {args.host}:{args.port}; choose another --port or --host."
-        ) from None
-    sys.stdout.write(f"MSMedCap is ready at {address}\n")
-    sys.stdout.flush()
-    page.blocks.block_thread()
+    kept = saved(args.reviews, args.backup, minutes=args.backup_minutes) if args.backup else contextlib.nullcontext()
+    with kept, logs.printed():
+        page = build_page(
+            zero_gpu.on_gpu(load(args.models, device=args.device, load_8bit=args.load_8bit)),
+            allow_burned_in=args.allow_burned_in,
+            runs=args.runs,
+            data=dict(args.data),
+            sign_in=who,
+            reviews=args.reviews,
+        )
+        try:
+            address = page.launch(host=args.host, port=args.port, max_upload_mb=args.max_upload_mb)
+        except OSError:
+            raise UserError(
+                f"The page cannot listen on {args.host}:{args.port}; choose another --port or --host."
+            ) from None
+        sys.stdout.write(f"MSMedCap is ready at {address}\n")
+        sys.stdout.flush()
+        page.blocks.block_thread()
 
 
 def _port(text: str) -> int:
@@ -180,7 +202,7 @@ def _port(text: str) -> int:
 
 def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes; give a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

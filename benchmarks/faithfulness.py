@@ -17,6 +17,7 @@ import torch
 
 from msmedcap import checkpoints
 from msmedcap.evaluation.faithfulness import Plan, Study, about, choose, summary, write_json, write_page
+from msmedcap.evaluation.faithfulness.judge import TOGETHER
 from msmedcap.explain.words import METHODS
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     models = checkpoints.load(args.models, device=torch.device("cpu"))
     args.raw.parent.mkdir(parents=True, exist_ok=True)
-    study = Study(models, tuple(METHODS), args.raw, Plan())
+    study = Study(models, (*METHODS, TOGETHER), args.raw, Plan())
     systems = args.systems.split(",")
     for system in () if args.page_only else systems:
         study.phantoms(system)

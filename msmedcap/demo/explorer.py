@@ -23,7 +23,7 @@ from msmedcap.demo.runs import Chosen, Entry, Run, parse_run, values
 from msmedcap.demo.session import IDLE_SECONDS, sentence
 from msmedcap.demo.uploads import UPLOADS
 from msmedcap.demo.verdicts import KINDS
-from msmedcap.demo.viewer import THUMB_SIDE, picture_uri
+from msmedcap.demo.encoding import THUMB_SIDE, picture_uri
 
 PAGE = 20
 Updates = dict[Any, Any]

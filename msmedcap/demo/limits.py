@@ -1,8 +1,8 @@
 """What may be asked of the server and how much may be sent to it, and what is left of uploads that ended badly.
 
-Comes in: requests, and gradio's upload folder. Goes out: a middleware that shuts the doors of gradio which the page does not use, one
-that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), and a lifespan that removes
-temporary files which gradio forgets: parts of an upload whose sender went away, and empty ones.
+Comes in: requests, and gradio's upload folder. Goes out: a middleware that shuts the doors of gradio which the page does not
+use, one that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), and a lifespan that
+removes temporary files which gradio forgets: parts of an upload whose sender went away, and empty ones.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from msmedcap.demo.explorer import Explorer
 from msmedcap.demo.figure import FigureTab
 from msmedcap.demo.health import Health
 from msmedcap.demo.library import Library, library
+from msmedcap.demo.limits import Shut, UploadLimit, cleaning
 from msmedcap.demo.logs import Journal
 from msmedcap.demo.panels import OWN, Updates
 from msmedcap.demo.restoring import Restoring
@@ -162,8 +163,14 @@ class Page:
             "theme": theme(),
             "css_paths": [Path(__file__).with_name(name) for name in STYLES],
             "app_kwargs": {
-                "middleware": [*self._sign_in.middleware(), Middleware(CountUploads)],
+                "middleware": [
+                    Middleware(Shut),
+                    *self._sign_in.middleware(),
+                    Middleware(UploadLimit, most=max_upload_mb * 1024**2),
+                    Middleware(CountUploads),
+                ],
                 "routes": [self.health.route()],
+                "lifespan": cleaning,
             },
             # Whoever waits for the models holds a thread meanwhile.
             "max_threads": 256,

@@ -20,6 +20,7 @@ from msmedcap.demo.thumbnails import ALONE, PICK_ITEM, example_list, map_list
 from msmedcap.demo.tray_panel import TrayPanel
 from msmedcap.demo.viewer_state import viewer_state
 from msmedcap.demo.words_panel import WordsPanel
+from msmedcap.evaluation.faithfulness import measured
 from msmedcap.systems import PRESETS
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Screen:
                 with gr.Tab("Maps"):
                     self._maps()
                 with gr.Tab("Words"):
-                    self.words = WordsPanel()
+                    self.words = WordsPanel(measured(models.models))
                 with gr.Tab("Structures"):
                     self.structures = SegmentPanel(models)
         self._captions()

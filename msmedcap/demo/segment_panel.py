@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _STATIC = Path(__file__).with_name("static")
 FILE = "msmedcap-masks.zip"
-_TITLE = '<h2 class="mm-title">Structures</h2>'
 _HOW = (
     '<p class="mm-small">Mark a place on the picture or draw a box around a structure: the model outlines and names it. '
     "Further places, on the structure or beside it, correct the outline.</p>"
@@ -51,7 +50,6 @@ class SegmentPanel:
 
     def __init__(self, models: Predictor) -> None:
         self.absent = models.segmenter_absent
-        _html(_TITLE)
         if self.absent is not None:
             _html(f'<p class="mm-small mm-absent">These models cannot segment. {escape(self.absent)}</p>')
         with gr.Column(visible=self.absent is None, elem_classes="mm-segment-panel"):

@@ -45,7 +45,8 @@ def painted_over(picture: Array, mask: Array, *, margin: int = 5) -> Array:
 def steps(start: Array, end: Array, heat: Array, shares: Sequence[float] = SHARES) -> Array:
     """``start`` on its way to ``end``, the hottest places first: uint8 ``[len(shares),H,W,3]``.
 
-    At ``shares[k]`` that share of the pixels is ``end``'s; of equally hot places those nearer to hot ones go first. Raises ValueError where sizes differ or the heat is not finite.
+    At ``shares[k]`` that share of the pixels is ``end``'s; of equally hot places those nearer to hot ones go first. Raises
+    ValueError where sizes differ or the heat is not finite.
     """
     if start.shape != end.shape or heat.shape != start.shape[:2]:
         raise ValueError(f"A map of {heat.shape} does not lie on pictures of {start.shape} and {end.shape}.")

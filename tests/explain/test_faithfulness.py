@@ -75,6 +75,21 @@ def test_area_is_the_mean_of_the_curve(curve: list[float], area: float) -> None:
     assert measures.area(curve) == pytest.approx(area)
 
 
+def test_of_equally_hot_places_the_nearer_ones_go_first() -> None:
+    heat = np.zeros((SIZE, SIZE), np.float32)
+    heat[SPOT] = 1
+    gone = measures.steps(_picture(), np.zeros((SIZE, SIZE, 3), np.uint8), heat, (0.1,))[0]
+    away = np.argwhere((gone == 0).all(-1)) - (46, 16)
+    assert np.abs(away).max() < 16, "what is deleted lies around the spot, not along the top"
+
+
+def test_hiding_finds_what_a_model_looks_at_with_all_its_branches() -> None:
+    heat = measures.hidden_together(_bright_spot, _picture())
+    assert heat.shape == (SIZE, SIZE) and heat.dtype == np.float32
+    assert measures.pointed(heat, _mask(), tolerance=2)
+    assert measures.energy(heat, measures.soft_mask(_mask()) > 0.01) > 0.5
+
+
 def test_pointing_allows_the_stated_distance_and_no_more() -> None:
     heat = np.zeros((SIZE, SIZE), np.float32)
     heat[45, 25] = 1  # four pixels right of the mask, whose last column is 21

@@ -2,7 +2,11 @@
 const box = element.querySelector('.mm-owner');
 let key = '';
 const ask = async (asked) => {
-  try { return await server.results({...asked, token: key}); } catch { return {error: 'The server does not answer; try again.'}; }
+  const none = {error: 'The server does not answer; try again.'};
+  try {
+    const told = await server.results({...asked, token: key});
+    return told && typeof told === 'object' && !('detail' in told) ? told : none;
+  } catch { return none; }
 };
 
 async function door(said = '') {

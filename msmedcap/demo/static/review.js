@@ -7,7 +7,12 @@ let home = null, shown = null, view = null, sheet = null, stage = null;
 let waiting = JSON.parse(sessionStorage.getItem(UNSAVED) || '[]'), flying = false;
 let active = 0, counted = 0, touched = 0;
 
-const call = (asked) => server.review({...asked, token});
+// Only an answer of ours is an answer: what a lost connection or a gate before the server leaves behind is not.
+const call = async (asked) => {
+  const told = await server.review({...asked, token});
+  if (!told || typeof told !== 'object' || 'detail' in told) throw new Error('no answer');
+  return told;
+};
 const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (n) => n.toString(16).padStart(2, '0')).join('');
 const visible = () => root.isConnected && root.offsetParent !== null;
 
@@ -52,7 +57,7 @@ async function pump() {
     if (!home || row.reader !== home.reader + '/' + home.title) break;
     let told;
     try { told = await call(row); } catch { told = {lost: true}; }
-    if (told.lost) {
+    if (told.lost || !(told.saved || told.error)) {
       say('Not saved yet: the server does not answer. Trying again…', 'mm-bad');
       await new Promise((go) => setTimeout(go, Math.min(1000 * 2 ** tries++, 8000)));
       continue;

@@ -246,9 +246,9 @@ class Viewer {
     const place = this.geometry.toPicture(...at);
     if (!this.geometry.contains(place)) return;
     const hit = this.prompts.now.points.findIndex((point) => Math.hypot(...this.geometry.toStage(point).map((end, i) => end - at[i])) <= REACH);
-    if (this.tool === 'place') this._compare(place);
+    if (this.tool === 'place') this._compare(this.geometry.tidy(place));
     else if (hit >= 0) this._removePoint(hit);
-    else this._addPoint(place);
+    else this._addPoint(this.geometry.tidy(place));
     this.draw();
   }
 
@@ -275,7 +275,7 @@ class Viewer {
       if (Math.hypot(to[0] - from[0], to[1] - from[1]) > 0) this.rulers.push([from, to]);
       this.say(`Length ${lengthOf(from, to, this.value.spacing)} ${this.value.spacing_note ?? ''}`);
     } else if (Math.abs(to[0] - from[0]) >= 1 && Math.abs(to[1] - from[1]) >= 1) {
-      this.prompts.setBox([...from, ...to]);
+      this.prompts.setBox([...from, ...to].map((end) => Math.round(end * 100) / 100));
       this.say('Box set.');
     }
     this.draw();

@@ -94,6 +94,11 @@ class Geometry {
     return x >= 0 && y >= 0 && x < this.size[0] && y < this.size[1];
   }
 
+  // A place told to the server: inside, to a hundredth of a pixel.
+  tidy(place) {
+    return place.map((end, axis) => Math.min(Math.round(end * 100) / 100, this.size[axis] - 0.01));
+  }
+
   clip([x, y]) {
     return [Math.min(Math.max(x, 0), this.size[0]), Math.min(Math.max(y, 0), this.size[1])];
   }

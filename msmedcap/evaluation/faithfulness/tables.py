@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from msmedcap.evaluation.faithfulness.judge import RANDOM_MAPS, TOLERANCE, WHOLE, Judged
+from msmedcap.evaluation.faithfulness.judge import RANDOM_MAPS, TOGETHER, TOLERANCE, WHOLE, Judged
 from msmedcap.evaluation.faithfulness.judge import SEEN as SEEN_BELOW
 from msmedcap.evaluation.faithfulness.sanity import REDRAWN, Redrawn
 from msmedcap.evaluation.faithfulness.study import Plan
@@ -164,7 +164,9 @@ def about(plan: Plan) -> list[str]:
         "is better. **Insertion**: the same from the blurred picture back; higher is better.",
         f"**random**: {RANDOM_MAPS} smooth random maps of the models' grain for each case; **centre**: a Gaussian at the middle; "
         "**truth**: the mask itself, what a map that knows the finding would get. Intervals are 95 %, bootstrap by case, paired "
-        "for differences.",
+        "for differences. Words are scored with the encoders in 16 bits.",
+        f"**{TOGETHER}** hides soft round places of the picture from all branches at once (8 x 8 places, blurred as above): a map "
+        "of the system, not of a branch. The other maps are those a reader can choose.",
         "A system **sees** a finding where painting it over with its surroundings takes the word's probability below "
         f"{SEEN_BELOW:.0%} of what it was. This hangs on no map. Where a finding is not seen the word comes from elsewhere (the "
         "organ, the habit of the captions), and a map that points at it would be wrong about the model. The default is chosen on "
