@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import logging
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from msmedcap import checkpoints
 from msmedcap.evaluation.faithfulness import Plan, Study, about, choose, summary, write_json, write_page
 from msmedcap.evaluation.faithfulness.judge import TOGETHER
+from msmedcap.explain.unlike import FACTS
 from msmedcap.explain.words import METHODS
 
 
@@ -27,6 +29,8 @@ def main() -> None:
     arguments.add_argument("--models", default="demo")
     arguments.add_argument("--systems", default="MSMedCap,BLIP2,SAM-BLIP2")
     arguments.add_argument("--data", type=Path, metavar="DIR", help="the chest X-rays with masks; without it phantoms alone")
+    told = "phantoms of the reported half whose finding is seen; the rest in proportion"
+    arguments.add_argument("--cases", type=int, default=16, metavar="N", help=told)
     arguments.add_argument("--raw", type=Path, default=Path("runs/faithfulness.jsonl"), metavar="FILE")
     arguments.add_argument("--page-only", action="store_true", help="judge nothing, write the page of what is there")
     arguments.add_argument("--out", type=Path, default=Path("docs/faithfulness.md"))
@@ -36,17 +40,19 @@ def main() -> None:
     torch.set_num_threads(1)
     models = checkpoints.load(args.models, device=torch.device("cpu"))
     args.raw.parent.mkdir(parents=True, exist_ok=True)
-    study = Study(models, (*METHODS, TOGETHER), args.raw, Plan())
+    study = Study(models, (*METHODS, TOGETHER), args.raw, Plan.of(args.cases))
     systems = args.systems.split(",")
     for system in () if args.page_only else systems:
         study.phantoms(system)
         if args.data is not None:
             study.chest(system, args.data)
         study.sanity(system)
-    told = summary(study.judged, study.redrawn, default=choose(study.judged, systems[0]))
-    told["date"] = str(datetime.date.today())
-    write_json(told, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
-    write_page(told, args.out, about=about(Plan()), kinds=study.kinds(systems[0]))
+    found = summary(study.judged, study.redrawn, default=choose(study.judged, systems[0]))
+    found["date"] = str(datetime.date.today())
+    write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
+    facts = checkpoints.folder_of(args.models) / FACTS
+    unlike = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
+    write_page(found, args.out, about=about(Plan.of(args.cases)), kinds=study.kinds(systems[0]), unlike=unlike)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--point", type=_place(parse_point), metavar="X,Y", help="also SAM's similarity to this pixel")
     said = "also where it looked for the Nth word (from 0) of its caption"
     explain.add_argument("--word", type=_word, metavar="N", help=said)
-    ways = "gradient, attention, rollout, occlusion or masking (default: %(default)s)"
-    explain.add_argument("--method", default="gradient", metavar="NAME", help=f"how the word's maps are made: {ways}")
+    ways = "gradient, sensitivity, attention, rollout, occlusion or masking (default: the page's)"
+    explain.add_argument("--method", metavar="NAME", help=f"how the word's maps are made: {ways}")
     _scan_flags(explain)
 
     _segment(choices)

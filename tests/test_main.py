@@ -80,7 +80,7 @@ class FakePredictor:
         ]
         return made + [Map("sam_similarity", "sam", None, None, (-1.0, 1.0), grey / np.float32(19))] if point else made
 
-    def word_maps(self, word: int, *, system: str, method: str) -> list[Map]:
+    def word_maps(self, word: int, *, system: str, method: str = "gradient") -> list[Map]:
         if word > 2:
             raise UserError(f"There is no word {word}: the caption has 3 words, counted from 0.")
         values = np.full((4, 5), 2.0, np.float32)

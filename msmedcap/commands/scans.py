@@ -65,7 +65,8 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
         predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
         maps = predictor.maps(system=args.system, point=args.point)
         if args.word is not None:
-            maps += predictor.word_maps(args.word, system=args.system, method=args.method)
+            how = {"method": args.method} if args.method else {}
+            maps += predictor.word_maps(args.word, system=args.system, **how)
     if outcome:
         return FAILED
     from msmedcap.explain.maps import write_maps

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -250,6 +251,15 @@ class ReviewStore:
 
 
 _OF_STUDY = ("title", "instructions", "owner_hash", "repeats", "second_stage", "form_version")
+
+
+def database_file(reviews: str) -> Path | None:
+    """The file of a SQLite address; None for another database. Raises :class:`UserError` for what is no address."""
+    try:
+        url = sa.make_url(reviews if "://" in reviews else f"sqlite:///{reviews}")
+    except sa.exc.ArgumentError:
+        raise UserError(f"{reviews} is no database address; give sqlite:///FILE or postgresql://…") from None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _engine(url: str) -> sa.Engine:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from msmedcap.explain.words import METHODS
+from msmedcap.explain.words import METHOD
 
 if TYPE_CHECKING:
     from msmedcap.demo.session import Session
     from msmedcap.explain.words import Word
     from msmedcap.predictor import Predictor
 
-METHOD = next(iter(METHODS))
 ABOUT = "Raw Q-Former maps do not depend on the words; a word's map does."
 _GONE = "These captions were written for another view. Press “Caption this view” to write them again."
 

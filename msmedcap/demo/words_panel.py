@@ -14,8 +14,8 @@ import gradio as gr
 from msmedcap.demo.panels import LAST, OWN, WAITING, Seam, Updates
 from msmedcap.demo.session import Session, sentence
 from msmedcap.demo.turns import Cancelled, place_words
-from msmedcap.demo.words import METHOD, branches, show_word, word_card
-from msmedcap.explain.words import METHODS
+from msmedcap.demo.words import branches, show_word, word_card
+from msmedcap.explain.words import METHOD, METHODS
 
 _METHODS = [(f"{told[0].upper()}{told[1:]}", name) for name, told in METHODS.items()]
 _TINT = "(on) => { document.documentElement.classList.toggle('mm-tinted', on); }"

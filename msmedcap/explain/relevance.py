@@ -10,6 +10,8 @@ Q-Former's cross-attention where those queries looked; the two are multiplied an
   Zuidema: half of what leaves a layer is what came in).
 - ``gradient``: every attention weight times the gradient of the token's log-probability with respect to it, negative ones set to
   zero, the mean over heads. What only ever counts against the word is therefore not shown.
+- ``sensitivity``: how strongly the token's log-probability answers to a place: the length of its gradient with respect to the
+  encoder's token there, times how far that token is from the picture's mean token. For and against are not told apart.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from msmedcap.models.captioner import Captioner
 from msmedcap.models.qformer import QFormerAttention
 from msmedcap.models.spoken import Spoken, spoken
 
+DIFFERENTIATED = ("gradient", "sensitivity")
 # What the activations of one teacher-forced pass with gradient may take.
 BYTES = 2**31
 
@@ -30,9 +33,12 @@ BYTES = 2**31
 def looked(
     captioner: Captioner, tokens: Mapping[str, Tensor], *, prompt: str, ids: Sequence[int], method: str
 ) -> dict[str, Tensor]:
-    """Per branch ``[T,N]``, float32 on the CPU; ``tokens[branch] [1,N,D_enc]``. ``method`` is one of the module's three."""
-    if method == "gradient":
-        return _by_gradient(captioner, tokens, prompt, ids)
+    """Per branch ``[T,N]``, float32 on the CPU; ``tokens[branch] [1,N,D_enc]``. ``method`` is one of the module's four.
+
+    ``gradient`` and ``sensitivity`` raise RuntimeError where the language model lets no gradient through.
+    """
+    if method in DIFFERENTIATED:
+        return _differentiated(captioner, tokens, prompt, ids, method)
     with torch.no_grad():
         said, seen = _read(captioner, tokens, prompt, ids)
         slots = (_mean_attention if method == "attention" else _rolled)(said)[0]
@@ -84,29 +90,47 @@ def _rolled_places(attention: QFormerAttention) -> Tensor:
     return places
 
 
-def _by_gradient(captioner: Captioner, tokens: Mapping[str, Tensor], prompt: str, ids: Sequence[int]) -> dict[str, Tensor]:
+def _differentiated(
+    captioner: Captioner, tokens: Mapping[str, Tensor], prompt: str, ids: Sequence[int], method: str
+) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {name: [] for name in tokens}
     rows = _rows(captioner, prompt, ids)
     for start in range(0, len(ids), rows):
         targets = range(start, min(start + rows, len(ids)))
         with torch.enable_grad():
             # A copy: what was computed in inference mode cannot take part in a graph.
-            copies = {name: value.detach().clone().expand(len(targets), -1, -1) for name, value in tokens.items()}
-            said, seen = _read(captioner, {n: v.requires_grad_() for n, v in copies.items()}, prompt, ids)
-            wanted = sum(said.log_probs[row, target] for row, target in enumerate(targets))
-            weights = [*said.attention, *(w for a in seen.values() for w in (*a.own, *a.weights))]
-            assert isinstance(wanted, Tensor)
-            gradients = torch.autograd.grad(wanted, weights)
-        pulls = [(w.detach() * g).clamp(min=0).mean(1) for w, g in zip(weights, gradients, strict=True)]
-        for name, values in _composed(said, seen, pulls, targets).items():
+            copies = {n: v.detach().clone().expand(len(targets), -1, -1).requires_grad_() for n, v in tokens.items()}
+            said, seen = _read(captioner, copies, prompt, ids)
+            wanted = torch.stack([said.log_probs[row, target] for row, target in enumerate(targets)]).sum()
+            if method == "gradient":
+                weights = [*said.attention, *(w for a in seen.values() for w in (*a.own, *a.weights))]
+                found = _composed(said, seen, _pulls(wanted, weights), targets)
+            else:
+                found = _sensitivity(wanted, copies)
+        for name, values in found.items():
             parts[name].append(values.float().cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _pulls(wanted: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Each attention ``[R,heads,A,B]`` times its gradient, as far as it is for ``wanted``: ``[R,A,B]``."""
+    gradients = torch.autograd.grad(wanted, weights)
+    return [(w.detach() * g).clamp(min=0).mean(1) for w, g in zip(weights, gradients, strict=True)]
+
+
+def _sensitivity(wanted: Tensor, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    gradients = torch.autograd.grad(wanted, list(tokens.values()))
+    found = {}
+    for (name, values), gradient in zip(tokens.items(), gradients, strict=True):
+        away = values.detach() - values.detach().mean(1, keepdim=True)
+        found[name] = gradient.norm(dim=-1) * away.norm(dim=-1)
+    return found
 
 
 def _composed(
     said: Spoken, seen: Mapping[str, QFormerAttention], pulls: Sequence[Tensor], targets: range
 ) -> dict[str, Tensor]:
-    """``pulls`` are the attentions after weighing, heads averaged, as :func:`_by_gradient` orders them: ``[R,N]`` per branch.
+    """``pulls`` are the attentions after weighing, heads averaged, as :func:`_differentiated` orders them: ``[R,N]`` per branch.
 
     Row r is about token ``targets[r]``. What a layer passes on adds to what came in unchanged (Chefer, Gur and Wolf 2021).
     """

@@ -4,8 +4,8 @@ Comes in: a captioner, one picture's views and tokens, the caption. Goes out: :c
 :class:`~msmedcap.explain.maps.Map` for every branch whose tokens have places. Raw Q-Former maps do not depend on the words; these
 do, for each is made from a pass in which the language model reads the caption it wrote. They say where the model looked, not why.
 
-Values of ``gradient``, ``attention`` and ``rollout`` (:mod:`.relevance`) are relative to even: 1 is what every place of the view
-would get if all got the same, and grey 255 is :data:`TOP` for every word, branch, system and scan. Values of ``occlusion`` and
+Values of the methods in :mod:`.relevance` are relative to even: 1 is what every place of the view would get if all got the same,
+and grey 255 is :data:`TOP` for every word, branch, system and scan. Values of ``occlusion`` and
 ``masking`` (:mod:`.occlusion`) are nats, grey 255 is :data:`TOP_NATS`. A word's map is the mean of its tokens' maps.
 """
 
@@ -24,7 +24,7 @@ from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain.attention import places_of
 from msmedcap.explain.maps import Map
 from msmedcap.explain.occlusion import Hiding
-from msmedcap.explain.relevance import looked
+from msmedcap.explain.relevance import DIFFERENTIATED, looked
 from msmedcap.explain.spelling import spell
 from msmedcap.models.captioner import Captioner
 from msmedcap.models.opt import Opt
@@ -32,14 +32,16 @@ from msmedcap.models.spoken import spoken
 
 log = logging.getLogger(__name__)
 
-# What each way of making a word's map is called by people; the first is used where none is asked for.
+# What each way of making a word's map is called by people.
 METHODS: dict[str, str] = {
     "gradient": "gradient × attention",
+    "sensitivity": "sensitivity of the word to each place",
     "attention": "attention",
     "rollout": "attention rollout",
     "occlusion": "squares of the picture hidden in turn",
     "masking": "encoder tokens hidden in turn",
 }
+METHOD = "gradient"  # where none is asked for
 TOP, TOP_NATS = 8.0, 1.0
 RIVALS = 5
 # A larger encoder is not run dozens of times on a CPU.
@@ -93,7 +95,7 @@ class CaptionWords:
             self._words = self._read() if self._spelling.ids else ()
         return self._words
 
-    def maps(self, word: int, method: str = "gradient") -> list[Map]:
+    def maps(self, word: int, method: str = METHOD) -> list[Map]:
         """The maps of the word at place ``word``, one for every branch whose tokens have places.
 
         Raises :class:`UserError` for a word or method there is none of. Where this language model allows no gradient, the maps are
@@ -105,10 +107,8 @@ class CaptionWords:
             raise UserError(f"There is no word {word}: the caption {said}.")
         if method not in METHODS:
             raise UserError(f"There is no method {method!r}; choose from {', '.join(METHODS)}.")
-        if method == "gradient" and not self._differentiable():
-            method = "attention"
         if method not in self._grids:
-            self._grids[method] = self._grids_by(method)
+            method = self._make(method)
         own = list(self._spelling.tokens[word])
         found = []
         for name, grid in self._grids[method].items():
@@ -136,18 +136,22 @@ class CaptionWords:
             words.append(Word(spelling.text(word), start, end, probability, tuple(others[:RIVALS])))
         return tuple(words)
 
-    def _differentiable(self) -> bool:
-        """Whether there are gradients through this language model; tried once, and they are kept."""
-        if "gradient" not in self._grids and not self.warnings:
+    def _make(self, method: str) -> str:
+        """Make the grids of ``method``, or where there are no gradients those of attention; returns which."""
+        if method in DIFFERENTIATED and not self.warnings:
             try:
-                self._grids["gradient"] = self._grids_by("gradient")
+                self._grids[method] = self._grids_by(method)
+                return method
             except (RuntimeError, FloatingPointError) as error:
                 log.warning("no gradient through this language model: %s", error)
                 self.warnings.append(
                     "This language model gives no gradients here (8-bit or offloaded weights may not); the maps of words show "
                     "its attention instead."
                 )
-        return "gradient" in self._grids
+        made = "attention" if method in DIFFERENTIATED else method
+        if made not in self._grids:
+            self._grids[made] = self._grids_by(made)
+        return made
 
     def _grids_by(self, method: str) -> dict[str, Tensor]:
         branches = dict(self._captioner.named_branches())

@@ -9,8 +9,8 @@ from review_study import Reader, made_study
 
 from msmedcap.config import UserError
 from msmedcap.demo.review.rated import read_rated
-from msmedcap.demo.review.saving import DATABASE, database_file, saved, study_files
-from msmedcap.demo.store import ReviewStore
+from msmedcap.demo.review.saving import DATABASE, saved, study_files
+from msmedcap.demo.store import ReviewStore, database_file
 
 
 @pytest.fixture(autouse=True)
@@ -58,4 +58,4 @@ def test_a_database_that_is_gone_comes_back_with_all_that_was_saved(reviews, tmp
 def test_a_postgresql_address_has_no_file():
     assert database_file("postgresql://anna@localhost/reviews") is None
     with pytest.raises(UserError, match="sqlite:///FILE"):
-        database_file("reviews")
+        database_file("://reviews")

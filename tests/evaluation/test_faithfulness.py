@@ -71,7 +71,7 @@ def test_every_map_of_a_case_becomes_a_row(models: Models) -> None:
 
 def test_a_study_goes_on_where_it_stopped(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "SEEN", 2.0)  # these weights see nothing: let everything count as seen
-    plan = Plan(seed=3, seen={"choice": 1, "report": 2}, unseen=0, screened=20, sane=1)
+    plan = Plan({"choice": 1, "report": 2}, unseen=0, screened=20, chest=0, sane=1, seed=3)
     raw = tmp_path / "raw.jsonl"
     first = Study(models, ("gradient",), raw, plan)
     first.phantoms("BLIP2")
@@ -117,12 +117,16 @@ def test_the_default_is_chosen_on_one_half_and_reported_on_the_other() -> None:
 
 def test_the_page_tells_the_bar_and_every_table(tmp_path: Path) -> None:
     told = faithfulness.summary(_rows(), [], default="gradient")
-    faithfulness.write_page(told, tmp_path / "page.md", about=faithfulness.about(Plan()), kinds=[("CT head: mass", 30, 20)])
+    own = {"held out": {"pictures": 200, "alarms": 0.06}, "strange/noise": {"pictures": 20, "alarms": 0.9, "auc": 0.97}}
+    unlike = {"limits": {"clip": {"share": 0.95}}, "measured": {"clip": own}}
+    kinds = [("CT head: mass", 30, 20)]
+    faithfulness.write_page(told, tmp_path / "page.md", about=faithfulness.about(Plan.of(4)), kinds=kinds, unlike=unlike)
     page = (tmp_path / "page.md").read_text()
     line = next(line for line in page.splitlines() if line.startswith("| phantoms, finding seen (20)"))
     assert line.endswith("| yes |")
     assert next(line for line in page.splitlines() if line.startswith("| phantoms, finding not seen (20)")).endswith("| no |")
     assert "| CT head: mass | 30 | 20 |" in page and "nan" not in page
+    assert "| held out | 200 | 6.0% |" in page and "| noise | 20 | 90.0%, 0.97 |" in page
 
 
 def test_a_map_is_shown_with_what_was_measured_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

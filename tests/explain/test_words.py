@@ -19,7 +19,7 @@ from tests import sizes
 
 CAPTION = "Axial CT of the chest. Nodule on the right."
 PROMPT = "The scan shows:"
-RELATIVE = ("gradient", "attention", "rollout")
+RELATIVE = ("gradient", "sensitivity", "attention", "rollout")
 
 
 @cache
@@ -195,9 +195,9 @@ def test_without_gradients_the_attention_stands_in_and_that_is_said(monkeypatch:
         raise RuntimeError("no kernel for this")
 
     words = made(picture())
-    monkeypatch.setattr(relevance, "_by_gradient", none)
+    monkeypatch.setattr(relevance, "_differentiated", none)
     maps = words.maps(2)
     assert [found.method for found in maps] == ["attention", "attention"]
     np.testing.assert_array_equal(maps[0].values, words.maps(2, "attention")[0].values)
-    words.maps(3)
+    assert words.maps(3)[0].method == words.maps(3, "sensitivity")[0].method == "attention"
     assert len(words.warnings) == 1 and "gives no gradients" in words.warnings[0]

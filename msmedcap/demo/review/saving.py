@@ -10,15 +10,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import sqlalchemy as sa
-
-from msmedcap.config import UserError
 from msmedcap.demo.backups import Backups, fetch, snapshot
 from msmedcap.demo.review.exports import FILES
 from msmedcap.demo.review.rated import read_rated
-from msmedcap.demo.store import ReviewStore
+from msmedcap.demo.store import ReviewStore, database_file
 
 DATABASE = "reviews.sqlite"
 
@@ -49,12 +45,3 @@ def study_files(reviews: str) -> dict[str, str | bytes]:
     if file is not None:
         files[DATABASE] = snapshot(file)
     return files
-
-
-def database_file(reviews: str) -> Path | None:
-    """The file of a SQLite address; None for another database. Raises :class:`UserError` for what is no address."""
-    try:
-        url = sa.make_url(reviews)
-    except sa.exc.ArgumentError:
-        raise UserError(f"{reviews} is no database address; give sqlite:///FILE or postgresql://…") from None
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None

@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,18 @@ log = logging.getLogger(__name__)
 class Plan:
     """How much is judged: phantoms whose finding is seen, by half; unseen ones; chest cases of each word; sanity cases."""
 
+    seen: Mapping[str, int]
+    unseen: int
+    screened: int
+    chest: int
+    sane: int
     seed: int = 61
-    seen: Mapping[str, int] = field(default_factory=lambda: {"choice": 8, "report": 16})
-    unseen: int = 4
-    screened: int = 400
-    chest: int = 8
-    sane: int = 3
+
+    @staticmethod
+    def of(cases: int) -> Plan:
+        """``cases`` seen phantoms in the reported half and the rest in proportion; a larger plan goes on from a smaller one."""
+        half, quarter = max(1, cases // 2), max(1, cases // 4)
+        return Plan(seen={"choice": half, "report": cases}, unseen=quarter, screened=40 * cases, chest=half, sane=min(3, cases))
 
 
 class Study:

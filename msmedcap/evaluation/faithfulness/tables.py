@@ -134,8 +134,18 @@ def beats(told: Mapping[str, Any], measure: str) -> bool:
     return all(low > 0 for _, low, _ in told.get(f"{measure} over", {"": [0, 0, 0]}).values())
 
 
-def write_page(told: Mapping[str, Any], page: Path, *, about: Sequence[str], kinds: Sequence[tuple[str, int, int]]) -> None:
-    """Write :func:`summary`'s numbers to ``page``; ``kinds`` are (kind of phantom, how many, how many seen) of all screened."""
+def write_page(
+    told: Mapping[str, Any],
+    page: Path,
+    *,
+    about: Sequence[str],
+    kinds: Sequence[tuple[str, int, int]],
+    unlike: Mapping[str, Any] | None = None,
+) -> None:
+    """Write :func:`summary`'s numbers to ``page``; ``kinds`` are (kind of phantom, how many, how many seen) of all screened.
+
+    ``unlike`` is what ``unlike.json`` beside the weights holds, where it lies there.
+    """
     default = told["default"]
     lines = ["# Do the maps of words show where the model looked?\n", *(f"{sentence}\n" for sentence in about)]
     lines += ["## The bar\n", f"The default is `{default}`, the best on the choosing half. On the other half:\n"]
@@ -146,6 +156,8 @@ def write_page(told: Mapping[str, Any], page: Path, *, about: Sequence[str], kin
             lines += [_heading(system, entry), "", *_methods(entry), ""]
     lines += ["\n## Weights drawn anew\n", *_redrawn(told["redrawn"])]
     lines += ["\n## Which phantoms' findings the system sees\n", *_kinds(kinds)]
+    if unlike is not None:
+        lines += ["\n## Scans unlike the training data\n", *_unlike(unlike)]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
@@ -213,6 +225,24 @@ def _redrawn(told: Mapping[str, Any]) -> list[str]:
 
 def _kinds(kinds: Sequence[tuple[str, int, int]]) -> list[str]:
     return _table([["phantom", "made", "seen"], *([kind, str(made), str(seen)] for kind, made, seen in kinds)])
+
+
+def _unlike(told: Mapping[str, Any]) -> list[str]:
+    """The false alarms and what was detected, for each choice of encoders."""
+    names = list(told["measured"])
+    lines = [
+        "A scan is warned of where the encoders' features lie farther from training pictures than those of "
+        f"{next(iter(told['limits'].values()))['share']:.0%} of pictures split off them by patient. Measured on pictures held "
+        "back from both: the share that is warned of (a false alarm, where the picture is a scan as the models know them) and, "
+        "for strange pictures, the area under the ROC curve against all held-back ones. Both encoders are asked where the "
+        "systems that caption use both.\n",
+    ]
+    rows = [["pictures", "how many", *(f"{name}: alarms, AUC" for name in names)]]
+    for kind, first in told["measured"][names[0]].items():
+        cells = [told["measured"][name][kind] for name in names]
+        strange = [f"{cell['alarms']:.1%}" + (f", {cell['auc']:.2f}" if "auc" in cell else "") for cell in cells]
+        rows.append([kind.removeprefix("strange/"), f"{first['pictures']:.0f}", *strange])
+    return [*lines, *_table(rows)]
 
 
 def write_json(told: Mapping[str, Any], file: Path) -> None:
