@@ -63,8 +63,12 @@ class Visitor:
         self.values[self._ids["mm-file"]] = [file] if self._takes_several else file
         self._opened = self._run(self._event("mm-file", "upload"))
 
+    def again(self) -> None:
+        """Press "Caption this view"; :meth:`follow` does the rest."""
+        self._opened = self._run(self._event("mm-again", "click"))
+
     def follow(self) -> Iterator[str]:
-        """What the page does by itself after :meth:`open`: each event's name, once it has ended."""
+        """What the page does by itself after :meth:`open` or :meth:`again`: each event's name, once it has ended."""
         waiting = [self._opened]
         while waiting:
             after = waiting.pop(0)

@@ -267,7 +267,7 @@ def _command(models: str, what: str, config: ModelsConfig) -> str:
         return "python -m msmedcap demo-weights"
     out = "checkpoints/full" if models == "full" else models
     if what == "segmenter":
-        return f"python -m msmedcap train segmentation --config full-segmentation --set models={out}"
+        return f"python -m msmedcap train segmentation --config full-segmentation --set models={out} --out-models {out}"
     if what in ("clip", config.opt, "BLIP2"):
         return f"python -m msmedcap convert hub {HUB_BLIP2} --out {out}"
     if what in ("sam", "sam_prompts"):

@@ -55,7 +55,7 @@ class Screen:
         self.warnings = _html()
         with (
             gr.Column(visible=False, elem_id="mm-workspace") as self.workspace,
-            gr.Row(equal_height=False, elem_classes="mm-work"),
+            gr.Row(equal_height=False, elem_classes="mm-reading"),
         ):
             with gr.Column(scale=7, min_width=320):
                 self._picture()

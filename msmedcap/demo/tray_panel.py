@@ -169,6 +169,7 @@ class TrayPanel:
         seam, session = self._seam, self._seam.session(request)
         tray, captioned = session.tray, 0
         walker = tray.walker()
+        yield {seam.status: gr.skip()}  # a generator that yields nothing empties its outputs
         while (walk := tray.walk) is not None:
             yield self.show(session)
             try:

@@ -42,15 +42,14 @@ def test_a_visit_shows_the_scan_and_the_same_one_again_the_same(address):
     first, second = cases(2)
     record = Record()
     with Visitor(address) as visitor:
-        one, again = visit(visitor, first, record), visit(visitor, first, record)
+        one, again = visit(visitor, first, record), visit(visitor, first, record, again=True)
         other = visit(visitor, second, record)
     assert set(one) == {"picture", "captions", "map", "outlines"} and one == again
     assert all(one[what] != other[what] for what in ("picture", "captions", "map"))
     expected = FakePredictor().set_scan(first.data).captions()
     assert one["captions"] == expected
-    assert {name: len(took) for name, took in record.seconds.items()} == dict.fromkeys(
-        ("open", "maps", "captions", "place", "segment"), 3
-    )
+    times = {name: len(took) for name, took in record.seconds.items()}
+    assert times == {"open": 2, "maps": 3, "captions": 3, "place": 3, "segment": 3}
 
 
 def test_captions_that_are_stopped_are_not_compared(address, monkeypatch):

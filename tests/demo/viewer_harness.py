@@ -18,6 +18,7 @@ from msmedcap.demo.viewer_state import Sent, viewer_state
 from msmedcap.explain.maps import Map
 
 OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+LAST: dict[str, Any] = {**OWN, "trigger_mode": "always_last"}
 STYLES = [Path(viewer.__file__).with_name(name) for name in ("style.css",)]
 
 
@@ -118,7 +119,7 @@ class Bench:
                 gr.Button("map", elem_id="map").click(self._map, None, [self.area, self.said], **OWN)
                 gr.Button("close", elem_id="close").click(lambda: {self.area: None}, None, [self.area], **OWN)
             for name in ("prompt", "place", "window", "frame", "again", "full", "missing"):
-                getattr(self.area, name)(self._hear(name), None, [self.area, self.said], **OWN)
+                getattr(self.area, name)(self._hear(name), None, [self.area, self.said], **LAST)
 
     def open(self, name: str) -> None:
         self.scan, self.sent, self.window, self.frame = self.scans[name], Sent(), None, 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from msmedcap import config as configs
-from msmedcap.checkpoints import read_weights
+from msmedcap.checkpoints import absent_part, read_weights
 from msmedcap.config import LoopConfig, ModelsConfig, SegmentationOptions, UserError, to_json
 from msmedcap.segmenters import load_segmenter
 from msmedcap.training import segmenting, train
@@ -165,6 +165,16 @@ def test_presets_can_be_changed_by_their_parts() -> None:
     for wrong in ("segments.each=0", "segments.balance=2"):
         with pytest.raises(UserError, match="must be"):
             read_config("demo-segmentation", [wrong])
+
+
+def test_the_command_that_is_named_for_a_missing_segmenter_names_a_preset() -> None:
+    small = sizes.config()
+    published = dataclasses.replace(small, clip=dataclasses.replace(small.clip, stem="patch"))
+    told = absent_part("models/mine", "segmenter", published)
+    words = told.removesuffix(".").split()
+    preset, changed = words[words.index("--config") + 1], words[words.index("--set") + 1]
+    assert read_config(preset, [changed]).models == "models/mine"
+    assert words[words.index("train") + 1] == PRESETS[preset].task and told.endswith("--out-models models/mine.")
 
 
 def together(index: int, port: int, made: TrainConfig) -> None:

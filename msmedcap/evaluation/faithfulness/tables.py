@@ -25,6 +25,7 @@ from msmedcap.explain.faithfulness import BLUR, SHARES
 DUMB = ("random", "centre")
 TRUTH = "truth"
 SEEN, UNSEEN, PHANTOMS = "phantoms, finding seen", "phantoms, finding not seen", "phantoms"
+SAID = "phantoms, finding seen and said by the system itself"
 MEASURES = ("pointed", "energy", "deletion", "insertion")
 BAR = ("pointed", "deletion")
 # Which way each measure is better.
@@ -32,9 +33,11 @@ BETTER: Mapping[str, int] = {"pointed": 1, "energy": 1, "deletion": -1, "inserti
 Means = dict[str, tuple[str, float]]
 
 
-def group_of(row: Judged) -> str:
-    """The table a row counts in: phantoms are parted by whether the system sees the finding."""
-    return row.set if row.set != PHANTOMS else SEEN if row.seen else UNSEEN
+def groups_of(row: Judged) -> tuple[str, ...]:
+    """The tables a row counts in: phantoms are parted by whether the system sees the finding; those it names count twice."""
+    if row.set != PHANTOMS:
+        return (row.set,)
+    return (UNSEEN,) if not row.seen else (SEEN, SAID) if row.named else (SEEN,)
 
 
 def whole(rows: Sequence[Judged]) -> list[Judged]:
@@ -48,7 +51,7 @@ def choose(rows: Sequence[Judged], system: str) -> str:
 
     Raises ValueError where that half has no case.
     """
-    own = [r for r in whole(rows) if r.half == "choice" and r.system == system and group_of(r) == SEEN]
+    own = [r for r in whole(rows) if r.half == "choice" and r.system == system and SEEN in groups_of(r)]
     methods = sorted({r.method for r in own} - {*DUMB, TRUTH})
     if not methods:
         raise ValueError(f"No case of the choosing half is one whose finding {system} sees.")
@@ -91,8 +94,9 @@ def summary(rows: Sequence[Judged], redrawn: Sequence[Redrawn], *, default: str)
     """The reported half's numbers as JSON has them: ``groups`` → system → method → measures and margins over both dumb maps."""
     own = [row for row in whole(rows) if row.half == "report"]
     groups: dict[str, Any] = {}
-    for group in dict.fromkeys(group_of(row) for row in own):
-        inside = [row for row in own if group_of(row) == group]
+    present = {group for row in own for group in groups_of(row)}
+    for group in [g for g in (SEEN, SAID, UNSEEN) if g in present] + sorted(present - {SEEN, SAID, UNSEEN}):
+        inside = [row for row in own if group in groups_of(row)]
         groups[group] = {
             system: _system([row for row in inside if row.system == system])
             for system in dict.fromkeys(row.system for row in inside)
