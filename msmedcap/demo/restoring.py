@@ -30,7 +30,7 @@ class Restoring:
     def wire(self, blocks: gr.Blocks, seam: Seam, tray: TrayPanel) -> None:
         """Attach the events of a page that is loaded; captioning that was under way goes on."""
         self._seam, self._tray = seam, tray
-        # A load event that fills components before they are on the screen leaves them empty: this one fills the token alone.
+        # Most pages that are loaded have nothing to show again: they get a token, and only who comes back asks for the rest.
         blocks.load(self._arrive, self._token, self._token, js=_KEPT, **OWN)
         shown = self._token.come_back(self._show, None, once([*tray.outputs, *seam.everything, seam.status]), **OWN)
         seam.then_caption(shown)

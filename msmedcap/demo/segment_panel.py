@@ -7,7 +7,7 @@ Comes in: the viewer's event ``prompt`` {points, box}, buttons, numbers. Goes ou
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from msmedcap.demo.panels import LAST, OWN, WAITING, Seam, Updates
 from msmedcap.demo.segment_cards import segments_card
 from msmedcap.demo.segments import BESIDE, Segments, told, told_hottest
 from msmedcap.demo.session import Session, sentence
-from msmedcap.demo.turns import Cancelled
+from msmedcap.demo.turns import Cancelled, place_words
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
@@ -127,7 +127,7 @@ class SegmentPanel:
         """The legend as ``session`` is now, for an event with :attr:`shown` among its outputs."""
         return {self.legend: segments_card(session.segments)}
 
-    def _do(self, request: gr.Request, solid: bool, dashed: bool, do: Do) -> Updates:
+    def _do(self, request: gr.Request, solid: bool, dashed: bool, do: Do) -> Iterator[Updates]:
         """``do`` what was asked, draw what is so now, and say what came of it.
 
         Only encoding a scan waits for a turn at the models. Once that is done an answer takes milliseconds and changes nothing
@@ -139,52 +139,54 @@ class SegmentPanel:
         segments.solid, segments.dashed = solid, dashed
         wrong = False
         try:
+            if not (segments.prepared or session.maps):
+                with seam.turns.ticket(request.session_hash or "") as ticket:
+                    for ahead in ticket.wait():
+                        yield seam.say(place_words(ahead))
+                    segments.prepare()
             with segments.lock:
-                if not (segments.prepared or session.maps):
-                    with seam.turns.turn(request.session_hash or ""):
-                        segments.prepare()
                 said = do(segments)
         except Cancelled:
             said = "Stopped."
         except Exception as error:
             said, wrong = sentence(error, "segmenting"), True
-        return {**seam.redraw(session), **self.update(session), **seam.say(said, error=wrong)}
+        yield {**seam.redraw(session), **self.update(session), **seam.say(said, error=wrong)}
 
-    def _prompt(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Updates:
+    def _prompt(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
         def ask(segments: Segments) -> str:
             segments.ask(event.points, event.box)
             return _state(segments)
 
-        return self._do(request, solid, dashed, ask)
+        yield from self._do(request, solid, dashed, ask)
 
-    def _drop(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(lambda segments: segments.drop(int(event.key)), "Removed."))
+    def _drop(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(lambda segments: segments.drop(int(event.key)), "Removed."))
 
-    def _unpoint(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(lambda segments: segments.remove(int(event.index))))
+    def _unpoint(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(lambda segments: segments.remove(int(event.index))))
 
-    def _unbox(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(lambda segments: segments.set_box(None)))
+    def _unbox(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(lambda segments: segments.set_box(None)))
 
-    def _undo(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(Segments.undo))
+    def _undo(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(Segments.undo))
 
-    def _clear(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(Segments.clear))
+    def _clear(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(Segments.clear))
 
-    def _keep(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(Segments.keep, "Kept. Now mark the next structure."))
+    def _keep(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(Segments.keep, "Kept. Now mark the next structure."))
 
-    def _show(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _state)
+    def _show(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _state)
 
-    def _add(self, solid: bool, dashed: bool, point: str, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(lambda segments: segments.add(*parse_click(point or ""))))
+    def _add(self, solid: bool, dashed: bool, point: str, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(lambda segments: segments.add(*parse_click(point or ""))))
 
-    def _set_box(self, solid: bool, dashed: bool, corners: str, request: gr.Request) -> Updates:
-        return self._do(request, solid, dashed, _then(lambda segments: segments.set_box(parse_box(corners or ""))))
+    def _set_box(self, solid: bool, dashed: bool, corners: str, request: gr.Request) -> Iterator[Updates]:
+        yield from self._do(request, solid, dashed, _then(lambda segments: segments.set_box(parse_box(corners or ""))))
 
-    def _hottest(self, solid: bool, dashed: bool, request: gr.Request) -> Updates:
+    def _hottest(self, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
         session = self._seam.session(request)
 
         def ask(segments: Segments) -> str:
@@ -195,7 +197,7 @@ class SegmentPanel:
             captions = reading.texts if reading is not None and reading.view == session.view else {}
             return told_hottest(found, segments.ask_hottest(found), captions)
 
-        return self._do(request, solid, dashed, ask)
+        yield from self._do(request, solid, dashed, ask)
 
     def _save(self, request: gr.Request) -> Updates:
         return self._write(request, dicom_seg=False)

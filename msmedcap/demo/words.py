@@ -6,16 +6,20 @@ the word as escaped HTML. Maps say where the model looked, not why. No gradio he
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
+from msmedcap.config import UserError
 from msmedcap.explain.words import METHOD
 
 if TYPE_CHECKING:
     from msmedcap.demo.session import Session
     from msmedcap.explain.words import Word
     from msmedcap.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 ABOUT = "Raw Q-Former maps do not depend on the words; a word's map does."
 _GONE = "These captions were written for another view. Press “Caption this view” to write them again."
@@ -40,13 +44,19 @@ class Words:
 
 
 def spell(session: Session) -> None:
-    """Find out how sure the systems were of each word, where that is not known; runs the language model once for each caption."""
-    predictor = _captioned(session)
-    if predictor is None or session.reading is None:
-        return
-    for system, text in session.reading.texts.items():
-        if text and system not in session.words.told:
-            session.words.told[system] = tuple(predictor.words(system=system))
+    """Find out how sure the systems were of each word, where that is not known; runs the language model once for each caption.
+
+    Captions are read without it: what goes wrong is logged, and nothing is known of the words then.
+    """
+    try:
+        predictor = _captioned(session)
+        if predictor is None or session.reading is None:
+            return
+        for system, text in session.reading.texts.items():
+            if text and system not in session.words.told:
+                session.words.told[system] = tuple(predictor.words(system=system))
+    except (RuntimeError, UserError) as error:
+        log.warning("nothing is known of the words: %s", error)
 
 
 def show_word(session: Session, system: str, place: int, *, method: str = METHOD, branch: str | None = None) -> str:

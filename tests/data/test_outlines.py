@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msmedcap.data.outlines import outlines
+from msmedcap.data.outlines import outlines, screen_outlines
 
 
 def filled(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -58,3 +58,21 @@ def test_filling_the_outlines_gives_the_mask(seed: int, share: float) -> None:
 @pytest.mark.parametrize("value", [False, True])
 def test_all_or_nothing(value: bool) -> None:
     assert [area(found) for found in outlines(np.full((3, 4), value))] == ([12] if value else [])
+
+
+@pytest.mark.parametrize(("height", "width", "longest"), [(40, 30, 40), (90, 40, 30), (41, 97, 20)])
+def test_a_screens_outlines_lie_within_its_pixel_of_the_true_ones(height: int, width: int, longest: int) -> None:
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    mask = ((x / width - 0.55) / 0.4) ** 2 + ((y / height - 0.5) / 0.3) ** 2 < 1
+    pixel = max(height, width) / longest
+    (true,), (found,) = outlines(mask), screen_outlines(mask, longest)
+    assert found.dtype == np.float64 and len(found) <= len(true)
+    for end in (np.min, np.max):
+        assert np.abs(end(found, axis=0) - end(true, axis=0)).max() <= pixel
+    assert area(found) == pytest.approx(mask.sum(), rel=0.1)
+    if longest >= max(height, width):
+        assert (found == true).all()
+
+
+def test_an_empty_mask_has_no_outline_on_a_screen() -> None:
+    assert screen_outlines(np.zeros((50, 60), bool), 20) == []

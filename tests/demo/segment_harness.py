@@ -26,10 +26,13 @@ STYLES = [Path(cards.__file__).with_name(name) for name in ("style.css", "segmen
 
 
 class Page:
-    """Implements ``Seam`` for visitors whose scan is set already; ``visitors`` are their sessions by key."""
+    """Implements ``Seam`` for visitors whose scan is set already; ``visitors`` are their sessions by key.
 
-    def __init__(self, models: Any, scan: Any, *, texts: dict[str, str] | None = None) -> None:
-        self._models, self._scan, self._texts = models, scan, texts or {}
+    ``drawn`` says whether the view has its maps, so that its scan is encoded.
+    """
+
+    def __init__(self, models: Any, scan: Any, *, texts: dict[str, str] | None = None, drawn: bool = True) -> None:
+        self._models, self._scan, self._texts, self._drawn = models, scan, texts or {}, drawn
         self.visitors: dict[str, Any] = {}
         self.turns, self.everything = Turns(), []
         with gr.Blocks(analytics_enabled=False) as self.blocks:
@@ -54,8 +57,8 @@ class Page:
 
     def _new(self) -> Any:
         predictor = self._models.fresh().set_scan(self._scan)
-        maps = predictor.maps()
-        shown = next(i for i, one in enumerate(maps) if one.kind == "attention")
+        maps = predictor.maps() if self._drawn else []
+        shown = next((i for i, one in enumerate(maps) if one.kind == "attention"), 0)
         reading = types.SimpleNamespace(view="here", texts=self._texts)
         return types.SimpleNamespace(
             predictor=predictor, segments=Segments(predictor), maps=maps, shown=shown, reading=reading, view="here"

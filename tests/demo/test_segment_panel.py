@@ -243,6 +243,28 @@ def test_nothing_hangs_over_the_edge(browser, served, width: int, scheme: str) -
     context.close()
 
 
+def test_only_the_encoder_waits_for_a_turn(browser, serving) -> None:  # noqa: F811
+    made = Page(FakePredictor(), png(), drawn=False)
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(serving(made))
+    page.wait_for_function("window.prompt_ !== undefined")
+    with made.turns.ticket("somebody"):
+        prompt(page, [[20, 20, 1]])
+        status(page, "Waiting for the models: 1 ahead of you")
+        assert page.locator(".mm-legend").count() == 0
+    status(page, "Right Lung")
+    (session,) = made.visitors.values()
+    assert session.predictor.prepared == 1
+    with made.turns.ticket("somebody"):
+        prompt(page, [[80, 20, 1]])
+        status(page, "Left Lung")
+    page.click("#mm-segment-hottest")
+    status(page, "There is no map yet")
+    assert session.predictor.prepared == 1
+    page.close()
+
+
 def test_without_a_segmenter_there_is_one_sentence(browser, serving) -> None:  # noqa: F811
     absent = "The folder lacks segmenter; make it with: python -m msmedcap train segmentation"
     page = browser.new_page()

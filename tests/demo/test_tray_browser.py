@@ -156,7 +156,7 @@ def test_several_files_are_sent_captioned_taken_home_and_there_after_a_reload(vi
 
 def test_captioning_is_cancelled_and_goes_on_after_a_reload(visit, files):
     page = visit()
-    names = ["CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "examples_rgb_color.dcm", "examples_palette.dcm"]
+    names = ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "examples_rgb_color.dcm", "examples_palette.dcm"]
     send(page, [Path(get_testdata_file(name)) for name in names])
     wait_for_state(page, "scan-01", "captioned")
     page.get_by_role("button", name="Caption all").click()

@@ -108,6 +108,10 @@ def test_the_default_is_chosen_on_one_half_and_reported_on_the_other() -> None:
     told = faithfulness.summary(rows, [], default="gradient")
     seen = told["groups"][tables.SEEN]["MSMedCap"]
     assert seen["cases"] == 20 and told["groups"][tables.UNSEEN]["MSMedCap"]["cases"] == 20
+    assert told["groups"][tables.SAID] == told["groups"][tables.SEEN], "all of these the system says itself"
+    forced = [dataclasses.replace(row, named=row.case < "c2") for row in rows]
+    said = faithfulness.summary(forced, [], default="gradient")["groups"]
+    assert said[tables.SAID]["MSMedCap"]["cases"] == 10 and said[tables.SEEN]["MSMedCap"]["cases"] == 20
     assert seen["methods"]["gradient"]["pointed over"]["centre"][0] == pytest.approx(0.8)
     assert all(tables.beats(seen["methods"]["gradient"], m) for m in ("pointed", "deletion"))
     assert not tables.beats(seen["methods"]["attention"], "deletion")

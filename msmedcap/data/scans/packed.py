@@ -59,4 +59,4 @@ def _packed(array: np.ndarray) -> _Frame:
     if array.dtype.kind in "iu":
         # Neighbours are alike: their differences compress far better than they do.
         array = np.diff(array, axis=1, prepend=np.zeros_like(array[:, :1]))
-    return _Frame(zlib.compress(np.ascontiguousarray(array), _LEVEL), array.shape, array.dtype)
+    return _Frame(zlib.compress(array.tobytes(), _LEVEL), array.shape, array.dtype)
