@@ -18,16 +18,19 @@ from msmedcap.evaluation.facts import told
 from msmedcap.evaluation.figure4.marks import marked
 
 # One of a list of buttons; the event carries its number or its name. A redrawn list gives the focus back to the same button.
+# (One object for every event of a list: gradio's always_last runs a deferred event with the data of the one before.)
 PICK_KIND = """
+const told = {};
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-kind]');
-  if (button) trigger('pick', {kind: button.dataset.kind});
+  if (button) trigger('pick', Object.assign(told, {kind: button.dataset.kind}));
 });
 """
 PICK_CASE = """
+const turned = {};
 element.addEventListener('click', (event) => {
   const page = event.target.closest('button[data-page]');
-  if (page) return trigger('turn_page', {page: Number(page.dataset.page)});
+  if (page) return trigger('turn_page', Object.assign(turned, {page: Number(page.dataset.page)}));
   const row = event.target.closest('tr[data-index]');
   if (!row || window.getSelection().toString()) return;
   element.dataset.left = row.dataset.index;

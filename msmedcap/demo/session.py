@@ -240,7 +240,7 @@ class Store:
     def get(self, key: str) -> Session:
         """The session of the page ``key``, made where there is none.
 
-        The longest unused ones give way when there are too many or they hold too much.
+        When there are too many or they hold too much, empty ones give way, then the longest unused.
         """
         with self._lock:
             return self._use(self._visitors.of(key))
@@ -265,7 +265,9 @@ class Store:
     def leave(self, key: str) -> None:
         """The page ``key`` is gone, for good or to be loaded again: its session waits for a while."""
         with self._lock:
-            self._visitors.leave(key)
+            number = self._visitors.leave(key)
+            if number in self._sessions and not len(self._sessions[number][0].tray):
+                self._forget(number)  # there is nothing to come back to
 
     def drop(self, key: str) -> None:
         """Forget the session of the page ``key`` at once; nothing happens where there is none."""
@@ -287,7 +289,9 @@ class Store:
             session = Session(self._models, allow_burned_in=self._allow_burned_in)
         self._sessions[number] = (session, time.monotonic())
         while len(self._sessions) > self._most or (len(self._sessions) > 1 and self._nbytes() > self._most_bytes):
-            self._forget(next(iter(self._sessions)))
+            others = list(self._sessions)[:-1]
+            # Who only loads the page pushes nobody's scans out.
+            self._forget(next((n for n in others if not len(self._sessions[n][0].tray)), others[0]))
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
             self._watcher.start()

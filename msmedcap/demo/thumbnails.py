@@ -17,9 +17,11 @@ ALONE = -1
 """The number of the button that shows the scan without a map."""
 # One of a list of buttons; the event carries its number.
 PICK_ITEM = """
+// One object for every event: gradio's always_last runs a deferred event with the data of the one before.
+const told = {};
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-index]');
-  if (button) trigger('pick', {index: Number(button.dataset.index)});
+  if (button) trigger('pick', Object.assign(told, {index: Number(button.dataset.index)}));
 });
 """
 _GROUPS = {

@@ -72,6 +72,7 @@ class Entry:
     error: str = ""
     files: int = 1
     digest: str = ""
+    nbytes: int = 0
     thumbnail: str = ""
     window: str | None = None
     frame: int = 0
@@ -141,7 +142,7 @@ class Tray:
     @property
     def nbytes(self) -> int:
         """The memory that the scans take."""
-        return sum(entry.scan.nbytes for entry in self.entries if entry.scan is not None)
+        return sum(entry.nbytes for entry in self.entries)
 
     @property
     def room(self) -> int:
@@ -268,6 +269,7 @@ class Tray:
             try:
                 entry.frame, entry.thumbnail = _first_view(item.scan, stack=item.files > 1)
                 entry.scan = item.scan.packed()
+                entry.nbytes = entry.scan.nbytes
             except ScanError as error:
                 entry.scan, entry.error = None, str(error)
         self._entries[entry.id] = entry

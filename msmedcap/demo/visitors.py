@@ -75,15 +75,17 @@ class Visitors:
         self._tokens[visitor.token] = number
         return token
 
-    def leave(self, page: str) -> None:
-        """A page is closed, or its connection lost; nothing happens where it is not known."""
-        number = self._pages.get(page)
-        if number is None:
-            return
-        visitor = self._visitors[number]
+    def leave(self, page: str) -> int:
+        """A page is closed, or its connection lost: the number of the visitor who has no page open any more, else 0."""
+        number = self._pages.get(page, 0)
+        visitor = self._visitors.get(number)
+        if visitor is None:
+            return 0
         visitor.here.discard(page)
-        if not visitor.here:
-            visitor.left = time.monotonic()
+        if visitor.here:
+            return 0
+        visitor.left = time.monotonic()
+        return number
 
     def gone(self) -> list[int]:
         """The visitors who left and did not come back in time."""

@@ -90,7 +90,7 @@ def test_the_longest_unused_session_gives_way(ct_file):
     store = Store(FakePredictor(), most=2)
     first = store.get("a")
     first.open(ct_file.read_bytes())
-    store.get("b")
+    store.get("b").open(ct_file.read_bytes())
     store.get("c")
     assert len(store) == 2 and first.scan is None
 

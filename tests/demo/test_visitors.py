@@ -124,3 +124,14 @@ def test_the_longest_unused_sessions_give_way_to_what_others_hold(ct_file):
     opened(store, "c", ct_file)
     store.get("c")
     assert first.scan is None and second.scan is not None and len(store) == 2
+
+
+def test_who_only_loads_the_page_pushes_nobody_out(ct_file):
+    store = Store(FakePredictor(), most=3)
+    session = opened(store, "reader", ct_file)
+    for n in range(10):
+        store.arrive(f"passer-by {n}", None)
+    assert session.scan is not None and len(store) == 3
+    for n in range(10):
+        store.leave(f"passer-by {n}")
+    assert len(store) == 1 and len(store._visitors._visitors) == 1

@@ -18,9 +18,9 @@ from typing import Any
 
 from msmedcap.config import UserError
 from msmedcap.demo.accounts import hash_password, verify
+from msmedcap.demo.reading import sentence
 from msmedcap.demo.review import forms
 from msmedcap.demo.review.design import LETTERS, OWNER
-from msmedcap.demo.session import sentence
 from msmedcap.demo.store import ReviewStore, Row
 
 LOGIN_SECONDS = 12 * 3600.0

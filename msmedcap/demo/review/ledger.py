@@ -12,12 +12,12 @@ from html import escape
 from typing import Any
 
 from msmedcap.config import UserError
+from msmedcap.demo.reading import sentence
 from msmedcap.demo.review import exports, tables
 from msmedcap.demo.review.design import OWNER
 from msmedcap.demo.review.desk import Door
 from msmedcap.demo.review.rated import Rated, read_rated
 from msmedcap.demo.review.results import results
-from msmedcap.demo.session import sentence
 from msmedcap.demo.store import ReviewStore
 from msmedcap.evaluation.reader_charts import charts
 

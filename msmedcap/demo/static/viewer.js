@@ -1,14 +1,10 @@
 // The picture area: keeps what the server sent and what the visitor set, and draws both. See viewer_state.py for the value.
 // Runs inside gradio's js_on_load: `element`, `trigger`, `watch` and `props` are given; COLOURS is put in by viewer.py.
-const EVENTS = {
-  prompt: (told) => trigger('prompt', told),
-  place: (told) => trigger('place', told),
-  window: (told) => trigger('window', told),
-  frame: (told) => trigger('frame', told),
-  again: () => trigger('again', {}),
-  full: (told) => trigger('full', told),
-  missing: (told) => trigger('missing', told),
-};
+// Gradio's "always_last" runs a deferred event with the data of the one before it. Each kind of event therefore has one object
+// that is filled anew: whichever run reads it reads the latest.
+const told = Object.fromEntries(['prompt', 'place', 'window', 'frame', 'again', 'full', 'missing'].map((name) => [name, {}]));
+const tell = (name, data = {}) => trigger(name, Object.assign(told[name], data));
+const EVENTS = Object.fromEntries(Object.keys(told).map((name) => [name, (data) => tell(name, data)]));
 const NO_WINDOW = { w: null, l: null, name: null, table: false };
 const EMPTY = { width: 1, height: 1, spacing: null, points: [], box: null, outlines: [], place: null, map: null, window: null, frame: 0, frames: 1 };
 

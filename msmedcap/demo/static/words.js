@@ -2,6 +2,8 @@
 const all = () => [...element.querySelectorAll('[data-word]')];
 const keyOf = (word) => `${word.closest('[data-system]').dataset.system} ${word.dataset.word}`;
 let last = null;
+// One object for every event: gradio's always_last runs a deferred event with the data of the one before.
+const told = {};
 
 const reach = (word) => {
   for (const other of word.parentElement.querySelectorAll('[data-word]')) other.tabIndex = other === word ? 0 : -1;
@@ -9,7 +11,7 @@ const reach = (word) => {
 };
 const choose = (word) => {
   for (const other of all()) other.setAttribute('aria-pressed', String(other === word));
-  trigger('word', {system: word.closest('[data-system]').dataset.system, word: Number(word.dataset.word)});
+  trigger('word', Object.assign(told, {system: word.closest('[data-system]').dataset.system, word: Number(word.dataset.word)}));
 };
 
 element.addEventListener('click', (event) => {

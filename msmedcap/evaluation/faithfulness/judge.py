@@ -7,7 +7,7 @@ nothing, and the truth's own mask, go through the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ SEEN = 0.9
 WHOLE = "both"
 TOGETHER = "together"
 """The method that hides places of the picture from all branches at once, beside those that a reader can choose."""
+REFERENCES = ("random", "centre", "truth")
+"""What every method is compared with: maps that know nothing, and the mask."""
 _AT_ONCE = 16
 
 
@@ -155,25 +157,21 @@ class Judge:
         before, after = looker.score(np.stack([case.picture, painted]))
         return float(before), float(after)
 
-    def judge(self, case: Case) -> Iterator[Judged]:
-        """A row for every map of the case."""
+    def judge(self, case: Case, *, done: Collection[str] = ()) -> Iterator[Judged]:
+        """A row for every map of the case, but for the methods that are ``done``."""
         looker = Looker(self._models, self._system, case)
         picture, without = case.picture, measures.blurred(case.picture)
         painted = measures.painted_over(picture, case.mask)
         whole, left, gone = (float(p) for p in looker.score(np.stack([picture, painted, without])))
         ends = (whole, gone)
-        height, width = picture.shape[:2]
-        maps = looker.maps([method for method in self._methods if method != TOGETHER])
+        wanted = [method for method in (*self._methods, *REFERENCES) if method not in done]
+        maps = looker.maps([method for method in wanted if method not in (TOGETHER, *REFERENCES)])
         alone = WHOLE if len(looker.branches) > 1 else looker.branches[0]
-        if TOGETHER in self._methods:
+        if TOGETHER in wanted:
             maps[TOGETHER, alone] = measures.hidden_together(looker.score, picture, without=without)
-        for seed in range(RANDOM_MAPS):
-            rng = np.random.default_rng([seed, *case.id.encode()])
-            maps[f"random {seed}", alone] = measures.random_map(height, width, rng)
-        maps["centre", alone] = measures.centre_map(height, width)
-        maps["truth", alone] = measures.soft_mask(case.mask)
+        maps |= {(name, alone): heat for name, heat in _references(case).items() if name.split()[0] in wanted}
         named = looker.named()
-        reach = TOLERANCE * max(height, width)
+        reach = TOLERANCE * max(case.mask.shape)
         for (method, branch), heat in maps.items():
             areas = (float("nan"), float("nan"))
             if branch == alone:
@@ -196,6 +194,16 @@ class Judge:
                 deletion=areas[0],
                 insertion=areas[1],
             )
+
+
+def _references(case: Case) -> dict[str, np.ndarray]:
+    """The maps of :data:`REFERENCES`, a random one by its number."""
+    height, width = case.mask.shape
+    found = {
+        f"random {seed}": measures.random_map(height, width, np.random.default_rng([seed, *case.id.encode()]))
+        for seed in range(RANDOM_MAPS)
+    }
+    return found | {"centre": measures.centre_map(height, width), "truth": measures.soft_mask(case.mask)}
 
 
 def _areas(

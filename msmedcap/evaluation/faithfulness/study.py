@@ -10,14 +10,14 @@ import dataclasses
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msmedcap.checkpoints import Models
 from msmedcap.evaluation.faithfulness.cases import Case, chest_cases, phantom_cases
-from msmedcap.evaluation.faithfulness.judge import SEEN, TOGETHER, Judge, Judged
+from msmedcap.evaluation.faithfulness.judge import REFERENCES, SEEN, TOGETHER, Judge, Judged
 from msmedcap.evaluation.faithfulness.sanity import Redrawn, sanity
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Plan:
     def of(cases: int) -> Plan:
         """``cases`` seen phantoms in the reported half and the rest in proportion; a larger plan goes on from a smaller one."""
         half, quarter = max(1, cases // 2), max(1, cases // 4)
-        return Plan(seen={"choice": half, "report": cases}, unseen=quarter, screened=40 * cases, chest=half, sane=min(3, cases))
+        return Plan(seen={"choice": half, "report": cases}, unseen=quarter, screened=40 * cases, chest=half, sane=min(2, cases))
 
 
 class Study:
@@ -67,7 +67,7 @@ class Study:
             sort = case.half if seen else "unseen" if case.half == "report" else ""
             if wanted[sort] > 0:
                 wanted[sort] -= 1
-                self._judge(judge, system, [case])
+                self._judge(judge, system, case)
 
     def chest(self, system: str, folder: Path) -> None:
         """Judge the chest films, as many of each word as planned, the first by name."""
@@ -76,7 +76,7 @@ class Study:
         for case in chest_cases(folder):
             count[case.set] += 1
             if count[case.set] <= self._plan.chest:
-                self._judge(judge, system, [case])
+                self._judge(judge, system, case)
 
     def sanity(self, system: str) -> None:
         """Compare maps with those of weights drawn anew, on the first phantoms of the reported half."""
@@ -92,13 +92,11 @@ class Study:
         made, seen = Counter(kind for kind, _ in own), Counter(kind for kind, is_seen in own if is_seen)
         return [(kind, made[kind], seen[kind]) for kind in sorted(made)]
 
-    def _judge(self, judge: Judge, system: str, cases: Iterable[Case]) -> None:
-        done = {(row.system, row.case) for row in self.judged}
-        for case in cases:
-            if (system, case.id) not in done:
-                rows = [dataclasses.asdict(row) for row in judge.judge(case)]
-                self._keep({"judged": rows})
-                log.info("%s: %s (%s)", system, case.id, case.kind)
+    def _judge(self, judge: Judge, system: str, case: Case) -> None:
+        done = {row.method for row in self.judged if (row.system, row.case) == (system, case.id)}
+        if not done.issuperset((*self._methods, *REFERENCES)):
+            self._keep({"judged": [dataclasses.asdict(row) for row in judge.judge(case, done=done)]})
+            log.info("%s: %s (%s)", system, case.id, case.kind)
 
     def _keep(self, line: dict[str, Any]) -> None:
         with self._raw.open("a", encoding="utf-8") as file:
