@@ -2,13 +2,14 @@
 
 Comes in: requests, and gradio's upload folder. Goes out: a middleware that shuts the doors of gradio which the page does not
 use, one that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), and a lifespan that
-removes temporary files which gradio forgets: parts of an upload whose sender went away, and empty ones.
+removes what gradio keeps too long: parts of an upload whose sender went away, and its memory of pages that are closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import os
 import re
 import tempfile
@@ -22,7 +23,7 @@ from starlette.responses import PlainTextResponse
 
 Message = MutableMapping[str, Any]
 _ROOM = 64 * 1024  # what the form around a file may take
-_AGE, _EVERY = 1800.0, 600.0
+_AGE, _CLOSED, _EVERY = 1800.0, 300.0, 60.0
 
 
 class Shut:
@@ -119,13 +120,33 @@ def upload_folder() -> Path:
     return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
 
 
+def forget_pages(app: Any, *, closed: float = _CLOSED, unused: float = _AGE) -> int:
+    """Drop what gradio remembers of pages that were closed ``closed`` seconds ago or not used for ``unused``; how many it were.
+
+    Gradio itself keeps the newest value of every component, pictures included, of the last ten thousand pages.
+    """
+    holder, line = app.state_holder, app.get_blocks()._queue
+    now, gone = datetime.datetime.now(), 0
+    for key, page in list(holder.session_data.items()):
+        idle = (now - holder.time_last_used.get(key, now)).total_seconds()
+        if idle > (closed if page.is_closed else unused):
+            holder.session_data.pop(key, None)
+            holder.time_last_used.pop(key, None)
+            line.pending_event_ids_session.pop(key, None)
+            if key in line.pending_messages_per_session:
+                del line.pending_messages_per_session[key]
+            gone += 1
+    return gone
+
+
 @contextlib.asynccontextmanager
 async def cleaning(app: object) -> AsyncIterator[dict[str, Any]]:
-    """A lifespan (``app_kwargs={"lifespan": cleaning}``) that sweeps every ten minutes while the server runs."""
+    """A lifespan (``app_kwargs={"lifespan": cleaning}``) that sweeps and forgets every minute while the server runs."""
 
     async def clean() -> None:
         while True:
             await asyncio.sleep(_EVERY)
+            forget_pages(app)  # in the loop that gradio, too, changes these from
             await anyio.to_thread.run_sync(sweep, upload_folder())
 
     task = asyncio.create_task(clean())

@@ -32,6 +32,7 @@ class Restoring:
         self._seam, self._tray = seam, tray
         # Most pages that are loaded have nothing to show again: they get a token, and only who comes back asks for the rest.
         blocks.load(self._arrive, self._token, self._token, js=_KEPT, **OWN)
+        self._token.wake(self._wake, None, self._token, **OWN)
         shown = self._token.come_back(self._show, None, once([*tray.outputs, *seam.everything, seam.status]), **OWN)
         seam.then_caption(shown)
         tray.walk_after(shown)
@@ -41,6 +42,11 @@ class Restoring:
         session, token = self._store.arrive(request.session_hash or "", token, login=request.username or "")
         session.sent.forget()  # this page has nothing of what the one before was sent
         return {"token": token, "back": len(session.tray) > 0}
+
+    def _wake(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        """A page that was asleep or offline may have been given up meanwhile: it says again whose it is."""
+        _, token = self._store.arrive(request.session_hash or "", event.token, login=request.username or "")
+        return {"token": token, "back": False}
 
     def _show(self, request: gr.Request) -> Updates:
         session = self._seam.session(request)

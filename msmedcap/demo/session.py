@@ -267,7 +267,7 @@ class Store:
         with self._lock:
             number = self._visitors.leave(key)
             if number in self._sessions and not len(self._sessions[number][0].tray):
-                self._forget(number)  # there is nothing to come back to
+                del self._sessions[number]  # nothing to come back to, but the page keeps its token
 
     def drop(self, key: str) -> None:
         """Forget the session of the page ``key`` at once; nothing happens where there is none."""
@@ -312,6 +312,6 @@ class Store:
             time.sleep(self._look)
             self.sweep()
             with self._lock:
-                if not self._sessions:
+                if not self._sessions and not len(self._visitors):
                     self._watcher = None
                     return

@@ -38,6 +38,9 @@ class Visitors:
         self._tokens: dict[bytes, int] = {}
         self._made = 0
 
+    def __len__(self) -> int:
+        return len(self._visitors)
+
     def of(self, page: str) -> int:
         """The visitor of a page, made where there is none; a page that comes back after a lost connection is here again."""
         number = self._pages.get(page)

@@ -52,7 +52,8 @@ class Hiding:
         # A square that lies in the padding hides nothing.
         rows, columns = (-(-cells * length // frame.size) for length in (frame.height, frame.width))
         squares = [(row, column) for row in range(rows) for column in range(columns)]
-        whole = self._log_probs(self._tokens)
+        reads = {name: other.read(self._tokens[name]) for name, other in self._captioner.named_branches()}
+        whole = self._log_probs(reads)
         drops = torch.zeros(len(self._ids), cells, cells)
         blurred = _blurred(self._views[branch], frame, cells) if method == "occlusion" else None
         for start in range(0, len(squares), BATCH):
@@ -61,8 +62,8 @@ class Hiding:
                 changed = self._looked_again(own, branch, blurred, some, cells)
             else:
                 changed = _masked(own, self._tokens[branch], some, cells, side)
-            others = {name: value.expand(len(some), -1, -1) for name, value in self._tokens.items()}
-            fallen = (whole - self._log_probs({**others, branch: changed})).clamp(min=0)
+            others = {name: read.expand(len(some), -1, -1) for name, read in reads.items()}
+            fallen = (whole - self._log_probs({**others, branch: own.read(changed)})).clamp(min=0)
             for (row, column), values in zip(some, fallen, strict=True):
                 drops[:, row, column] = values
         return drops
@@ -80,11 +81,10 @@ class Hiding:
         encoded = own.encode(pixels.to(self._tokens[branch].device, weight.dtype))
         return encoded.to(self._tokens[branch].dtype)
 
-    def _log_probs(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """``[B,T]`` on the CPU."""
-        opt = self._captioner.opt
-        prefix = self._captioner.prefix(tokens, self._prompt)
-        return spoken(opt, prefix, self._ids).log_probs.float().cpu()
+    def _log_probs(self, reads: Mapping[str, Tensor]) -> Tensor:
+        """``[B,T]`` on the CPU, from what the branches read ``[B,Q,D_llm]``."""
+        prefix = self._captioner.joined(reads, self._prompt)
+        return spoken(self._captioner.opt, prefix, self._ids).log_probs.float().cpu()
 
 
 def grid_side(branch: Branch, count: int) -> int:

@@ -55,11 +55,8 @@ def _read(
     captioner: Captioner, tokens: Mapping[str, Tensor], prompt: str, ids: Sequence[int]
 ) -> tuple[Spoken, dict[str, QFormerAttention]]:
     looks = {name: branch.look(tokens[name]) for name, branch in captioner.named_branches()}
-    reads = [read for read, _ in looks.values()]
-    opt = captioner.opt
-    text = opt.embed(opt.prompt_ids(prompt)).to(reads[0].dtype)
-    prefix = torch.cat([*reads, text.expand(len(reads[0]), -1, -1)], dim=1)
-    return spoken(opt, prefix, ids), {name: attention for name, (_, attention) in looks.items()}
+    prefix = captioner.joined({name: read for name, (read, _) in looks.items()}, prompt)
+    return spoken(captioner.opt, prefix, ids), {name: attention for name, (_, attention) in looks.items()}
 
 
 def _mean_attention(said: Spoken) -> Tensor:

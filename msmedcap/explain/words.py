@@ -42,7 +42,7 @@ METHODS: dict[str, str] = {
     "masking": "encoder tokens hidden in turn",
 }
 METHOD = "gradient"  # where none is asked for
-TOP, TOP_NATS = 8.0, 1.0
+TOP, TOP_NATS = 5.0, 1.0
 RIVALS = 5
 # A larger encoder is not run dozens of times on a CPU.
 MOST_WEIGHTS = 50_000_000

@@ -41,9 +41,13 @@ class Captioner(nn.Module):
 
         ``features`` are :meth:`encode`'s tokens.
         """
-        reads = [branch.read(features[name]) for name, branch in self.named_branches()]
-        text = self.opt.embed(self.opt.prompt_ids(prompt)).to(reads[0].dtype)
-        return torch.cat([*reads, text.expand(reads[0].shape[0], -1, -1)], dim=1)
+        return self.joined({name: branch.read(features[name]) for name, branch in self.named_branches()}, prompt)
+
+    def joined(self, reads: Mapping[str, Tensor], prompt: str) -> Tensor:
+        """:meth:`prefix` of what each branch has read ``[B,Q,D_llm]``."""
+        parts = [reads[name] for name, _ in self.named_branches()]
+        text = self.opt.embed(self.opt.prompt_ids(prompt)).to(parts[0].dtype)
+        return torch.cat([*parts, text.expand(parts[0].shape[0], -1, -1)], dim=1)
 
     def loss(self, features: Features, captions: Sequence[str], prompt: str) -> Tensor:
         """Section 2.3: the language model's loss on the captions, whose gradient reaches the branches alone."""

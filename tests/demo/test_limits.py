@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import socket
 import time
@@ -14,9 +15,10 @@ import pytest
 from starlette.middleware import Middleware
 
 from msmedcap.demo import limits
-from msmedcap.demo.limits import Shut, UploadLimit, cleaning, sweep, upload_folder
+from msmedcap.demo.limits import Shut, UploadLimit, cleaning, forget_pages, sweep, upload_folder
 
 MOST = 100_000
+_apps: dict = {}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def server(tmp_path_factory):
             prevent_thread_lock=True, quiet=True, ssr_mode=False, max_file_size=MOST,
             app_kwargs={"middleware": [Middleware(UploadLimit, most=MOST)], "lifespan": cleaning},
         )  # fmt: skip
+        _apps[url] = page.app
         yield url, folder
         page.close()
 
@@ -91,6 +94,30 @@ def test_only_old_leftovers_go(tmp_path):
     assert sweep(tmp_path) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["abc", "other", "tmpnew"] and kept.exists()
     assert sweep(tmp_path / "missing") == 0
+
+
+def test_closed_and_forgotten_pages_leave_gradios_memory_and_open_ones_stay():
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.HTML("")
+    app = page.app
+    for key in ("open", "closed", "left open", "just closed"):
+        app.state_holder[key][next(iter(page.blocks))].value = "a picture"
+    app.state_holder.session_data["closed"].is_closed = app.state_holder.session_data["just closed"].is_closed = True
+    for key, seconds in (("closed", 400), ("left open", 2000), ("open", 400)):
+        app.state_holder.time_last_used[key] -= datetime.timedelta(seconds=seconds)
+    line = app.get_blocks()._queue
+    line.pending_messages_per_session["closed"] = asyncio.Queue()
+    assert forget_pages(app) == 2
+    assert set(app.state_holder.session_data) == set(app.state_holder.time_last_used) == {"open", "just closed"}
+    assert "closed" not in line.pending_messages_per_session and forget_pages(app) == 0
+
+
+def test_the_server_forgets_by_itself(server, monkeypatch):
+    url, _ = server
+    monkeypatch.setattr(limits.forget_pages, "__kwdefaults__", {"closed": 0.2, "unused": 0.2})
+    app = _apps[url]
+    app.state_holder["a visitor"]
+    _until(lambda: "a visitor" not in app.state_holder.session_data)
 
 
 def test_the_folder_is_gradios(monkeypatch, tmp_path):

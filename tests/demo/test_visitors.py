@@ -134,4 +134,25 @@ def test_who_only_loads_the_page_pushes_nobody_out(ct_file):
     assert session.scan is not None and len(store) == 3
     for n in range(10):
         store.leave(f"passer-by {n}")
-    assert len(store) == 1 and len(store._visitors._visitors) == 1
+    assert len(store) == 1
+    store._visitors._grace = 0.0
+    store.sweep()
+    assert len(store._visitors) == 1 and session.scan is not None
+
+
+def test_a_page_without_scans_keeps_its_token_through_a_lost_connection(ct_file):
+    store = Store(FakePredictor())
+    _, token = store.arrive("one", None)
+    store.leave("one")
+    session = opened(store, "one", ct_file)
+    assert store.arrive("two", token)[0] is session
+
+
+def test_a_page_that_slept_too_long_is_given_another_token(ct_file):
+    store = Store(FakePredictor(), grace=0.0)
+    _, token = store.arrive("one", None)
+    store.leave("one")
+    store.sweep()
+    session, new = store.arrive("one", token)  # awake again, it says whose it was
+    session.open(ct_file.read_bytes())
+    assert new != token and store.arrive("two", new)[0] is session

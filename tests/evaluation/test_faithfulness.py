@@ -79,7 +79,12 @@ def test_a_study_goes_on_where_it_stopped(models: Models, tmp_path: Path, monkey
     assert len({row.case for row in first.judged}) == 3
     length = raw.stat().st_size
     again = Study(models, ("gradient",), raw, plan)
-    monkeypatch.setattr(Judge, "judge", lambda *_: pytest.fail("judged a second time"))
+    (tmp_path / "copy.jsonl").write_text(raw.read_text())
+    more = Study(models, ("gradient", "attention"), tmp_path / "copy.jsonl", plan)
+    more.phantoms("BLIP2")
+    added = more.judged[len(first.judged) :]
+    assert {row.method for row in added} == {"attention"} and len({row.case for row in added}) == 3
+    monkeypatch.setattr(Judge, "judge", lambda *_, **__: pytest.fail("judged a second time"))
     again.phantoms("BLIP2")
     again.sanity("BLIP2")
     assert raw.stat().st_size == length

@@ -1,9 +1,13 @@
 // The tab keeps the visitor's token, for when the page is loaded again; who came back is shown what was here before.
+let token = '';
 const meet = () => {
-  const {token, back} = props.value ?? {};
-  if (!token) return;
+  if (!props.value?.token) return;
+  token = props.value.token;
   try { sessionStorage.setItem('msmedcap-visitor', token); } catch { /* storage is forbidden: the page works, and forgets on reload */ }
-  if (back) trigger('come_back', {});
+  if (props.value.back) trigger('come_back', {});
 };
 watch('value', meet);
 meet();
+const wake = () => { if (token && document.visibilityState === 'visible') trigger('wake', {token}); };
+document.addEventListener('visibilitychange', wake);
+window.addEventListener('online', wake);

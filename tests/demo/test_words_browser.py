@@ -1,0 +1,114 @@
+"""Words as a reader meets them: one is chosen by a click or the keyboard and its map is on the picture. In Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from fake import FakePredictor
+from test_browser import FLAGS, WAIT, drop, opened, wait_for_captions, wait_for_map
+
+pytestmark = pytest.mark.slow
+WORD = '#mm-captions [data-system="{}"] [data-word="{}"]'
+
+
+@pytest.fixture(scope="module")
+def served(serve, tmp_path_factory):
+    with serve(FakePredictor(slow=0.02), examples=tmp_path_factory.mktemp("none")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, served, ct_file):
+    """The page with a CT and its captions; fails the test if the page's own code fails."""
+    faults: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(served.url)
+    page.wait_for_selector("#mm-captions .mm-card")
+    drop(page, ct_file)
+    opened(page)
+    wait_for_captions(page)
+    page.wait_for_selector("#mm-captions [data-word][title]")
+    yield page
+    context.close()
+    assert faults == []
+
+
+def focused(page) -> str:
+    return page.evaluate("document.activeElement.dataset.word ?? document.activeElement.tagName")
+
+
+def test_a_click_on_a_word_shows_its_map_and_what_is_known_of_it(page):
+    page.locator(WORD.format("MSMedCap", 1)).click()
+    wait_for_map(page, "“scan,”: CLIP branch, gradient")
+    assert page.locator(WORD.format("MSMedCap", 1)).get_attribute("aria-pressed") == "true"
+    assert page.locator("#mm-captions [aria-pressed=true]").count() == 1
+    page.get_by_role("tab", name="Words").click()
+    card = page.locator("#mm-word")
+    assert "“scan,”, MSMedCap: 50 % sure" in card.inner_text() and "Coronal" in card.inner_text()
+    assert "Raw Q-Former maps do not depend on the words" in card.inner_text()
+
+    page.locator("#mm-word-branch").get_by_label("SAM").check()
+    wait_for_map(page, "“scan,”: SAM branch, gradient")
+    page.locator(WORD.format("BLIP2", 0)).click()
+    wait_for_map(page, "“axial”: CLIP branch")
+    assert not page.locator("#mm-word-branch").is_visible()  # BLIP2 has one branch
+
+
+def test_words_by_keyboard(page):
+    stops = page.locator('#mm-captions [data-word][tabindex="0"]')
+    assert stops.count() == 3  # one for each card
+    stops.first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "2"
+    page.keyboard.press("Enter")
+    wait_for_map(page, "“mean”")
+    assert focused(page) == "2"
+    page.keyboard.press("End")
+    last = focused(page)
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == last and int(last) > 4
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    wait_for_map(page, "“axial”")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('[data-system]').dataset.system") == "BLIP2"
+
+
+def test_a_caption_is_a_sentence_that_can_be_read_and_copied(page):
+    card = page.locator('#mm-captions [data-system="MSMedCap"]')
+    text = card.locator(".mm-caption").inner_text()
+    assert card.locator(".mm-heard").text_content() == text and text.endswith("seen by MSMedCap.")
+    page.evaluate("document.getSelection().selectAllChildren(document.querySelector('#mm-captions .mm-caption'))")
+    assert page.evaluate("document.getSelection().toString()") == text
+    page.locator(WORD.format("MSMedCap", 1)).dispatch_event("click")  # the end of a selection by mouse is no choice
+    assert page.locator("#mm-captions [aria-pressed=true]").count() == 0
+
+
+def test_unsure_words_are_tinted_when_asked(page):
+    ground = "word => getComputedStyle(document.querySelector(word)).backgroundColor"
+    unsure, sure = (WORD.format("MSMedCap", place) for place in (5, 0))
+    assert page.evaluate(ground, unsure) == "rgba(0, 0, 0, 0)"
+    page.get_by_role("tab", name="Words").click()
+    page.locator("#mm-word-tint").get_by_role("checkbox").check()
+    page.wait_for_function(f"({ground})('{unsure.replace(chr(39), '')}') !== 'rgba(0, 0, 0, 0)'")
+    assert page.evaluate(ground, unsure) != page.evaluate(ground, sure)
+    assert "underline" in page.evaluate("word => getComputedStyle(document.querySelector(word)).textDecorationLine", unsure)
