@@ -14,7 +14,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from msmedcap.config import UserError
@@ -193,7 +193,7 @@ class Session:
                     return index
         return 0
 
-    def captions(self, *, preset: str = "fast", prompt: str | None = None) -> Iterator[Reading]:
+    def captions(self, *, preset: str = "fast", prompt: str | None = None) -> Generator[Reading, None, None]:
         """The captions of the open view as they grow; stops early, without a word, when the view is replaced."""
         predictor, entry = self.predictor, self.tray.open
         if predictor is None:

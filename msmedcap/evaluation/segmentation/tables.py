@@ -109,9 +109,9 @@ def _goals(results: Results, main: str) -> list[str]:
     for kind, prompt, least in GOALS:
         got = score(_of(results, main, kind, prompt), _dice)
         rows.append([f"Dice of {kind}, {prompt}", f"≥ {least:.2f}", told(got), _yes(got.value >= least)])
-    for prompt in (PROMPTS[0], None):
-        right = score([a for kind in NAMED for a in _of(results, main, kind, prompt)], _right)
-        what = f"right names of {', '.join(NAMED)}, {prompt or 'all prompts'}"
+    for asked in (PROMPTS[0], None):
+        right = score([a for kind in NAMED for a in _of(results, main, kind, asked)], _right)
+        what = f"right names of {', '.join(NAMED)}, {asked or 'all prompts'}"
         rows.append([what, f"≥ {NAMES_RIGHT:.0%}", told(right), _yes(right.value >= NAMES_RIGHT)])
     apart = score(_of(results, main), _apart)
     rows.append(["semantic less binary Dice, all prompts", f"≥ -{APART}", told(apart), _yes(apart.value >= -APART)])
