@@ -31,6 +31,8 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, metavar="DIR", help="the chest X-rays with masks; without it phantoms alone")
     told = "phantoms of the reported half whose finding is seen; the rest in proportion"
     arguments.add_argument("--cases", type=int, default=16, metavar="N", help=told)
+    every = (*METHODS, TOGETHER)
+    arguments.add_argument("--methods", default=",".join(every), metavar="NAMES", help=f"some of {', '.join(every)}")
     arguments.add_argument("--raw", type=Path, default=Path("runs/faithfulness.jsonl"), metavar="FILE")
     arguments.add_argument("--page-only", action="store_true", help="judge nothing, write the page of what is there")
     arguments.add_argument("--out", type=Path, default=Path("docs/faithfulness.md"))
@@ -40,14 +42,15 @@ def main() -> None:
     torch.set_num_threads(1)
     models = checkpoints.load(args.models, device=torch.device("cpu"))
     args.raw.parent.mkdir(parents=True, exist_ok=True)
-    study = Study(models, (*METHODS, TOGETHER), args.raw, Plan.of(args.cases))
+    study = Study(models, args.methods.split(","), args.raw, Plan.of(args.cases))
     systems = args.systems.split(",")
     for system in () if args.page_only else systems:
         study.phantoms(system)
         if args.data is not None:
             study.chest(system, args.data)
         study.sanity(system)
-    found = summary(study.judged, study.redrawn, default=choose(study.judged, systems[0]))
+    default = choose(study.judged, systems[0], among=METHODS)
+    found = summary(study.judged, study.redrawn, default=default, best=choose(study.judged, systems[0]))
     found["date"] = str(datetime.date.today())
     write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
     facts = checkpoints.folder_of(args.models) / FACTS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,17 +101,19 @@ class Features:
         """``views`` gives the pictures as a spec has them, float32 ``[B,3,S,S]``."""
         self._models, self._views = models, views
         self._known: dict[ViewSpec, Tensor] = {}
+        self._lock = threading.Lock()  # a click and a caption may want the same encoding at once
 
     @torch.inference_mode()
     def __call__(self, view: str, size: int | None = None) -> Tensor:
         """The output of the encoder ``view``; ``size`` in pixels where a preset looks at another."""
         spec = _spec(self._models, view, size)
-        if spec not in self._known:
-            encoder = self._models.frozen.encoder(view)
-            # The device is the models': weights that wait elsewhere between passes do not tell where the pass runs.
-            pixels = self._views(spec).to(self._models.device, next(encoder.parameters()).dtype)
-            self._known[spec] = encoder(pixels)
-        return self._known[spec]
+        with self._lock:
+            if spec not in self._known:
+                encoder = self._models.frozen.encoder(view)
+                # The device is the models': weights that wait elsewhere between passes do not tell where the pass runs.
+                pixels = self._views(spec).to(self._models.device, next(encoder.parameters()).dtype)
+                self._known[spec] = encoder(pixels)
+            return self._known[spec]
 
 
 def tokens_of(branch: Branch, features: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ class Page:
                         ReviewPanel(reviews)
             self._wire_cases(cases)
             Endpoints(models, turns, allow_burned_in=allow_burned_in).add()
-            SegmentEndpoint(models, allow_burned_in=allow_burned_in).add()
+            SegmentEndpoint(models, turns, allow_burned_in=allow_burned_in).add()
             Restoring(store).wire(self.blocks, self._scan, self._scan.screen.tray)
             self.blocks.unload(self._leave)
         self.blocks.queue(api_open=False, max_size=128)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from msmedcap.demo.logs import Journal
 from msmedcap.demo.session import Session
 from msmedcap.demo.turns import Turns
 
@@ -29,6 +30,7 @@ class Seam(Protocol):
     viewer: gr.HTML
     status: gr.HTML
     turns: Turns
+    journal: Journal
     everything: list[Any]
 
     def session(self, request: gr.Request) -> Session:

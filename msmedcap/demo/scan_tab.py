@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
 _FORGOTTEN = "There is no open scan; it was forgotten after a long pause. Please open it again."
+# What was asked for is answered on its own side tab; the focus stays where it is.
+_TURN_TO = """() => { for (const tab of document.querySelectorAll('#mm-side [role=tab]'))
+  if (tab.textContent.trim() === '%s' && tab.getAttribute('aria-selected') !== 'true') tab.click(); }"""
 _STOPPED = "Stopped. Press “Caption this view” to write the captions."
 
 
@@ -93,6 +96,8 @@ class ScanTab:
         on.viewer.place(self._place, on.system, on.on_maps, **LAST, **WAITING)
         on.system.input(self._redraw, on.system, on.on_maps, **LAST, **WAITING)
         on.maps.pick(self._choose, None, on.on_maps, **LAST)
+        for event, tab in ((on.viewer.prompt, "Structures"), (on.cards.word, "Words"), (on.viewer.place, "Maps")):
+            event(None, None, None, js=_TURN_TO % tab, **OWN)
         on.stop.click(self._stop, None, on.stop, **OWN)
         on.structures.wire(self)
         on.words.wire(self, cards=on.cards, draw=on.map, drawn=on.on_maps)

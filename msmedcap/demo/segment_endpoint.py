@@ -31,8 +31,8 @@ _ABOUT = (
 class SegmentEndpoint:
     """The call on ``models``, each in its turn; ``allow_burned_in`` as in ``Predictor.set_scan``."""
 
-    def __init__(self, models: Predictor, turns: Turns | None = None, *, allow_burned_in: bool = False) -> None:
-        self._models, self._turns, self._allow_burned_in = models, turns or Turns(), allow_burned_in
+    def __init__(self, models: Predictor, turns: Turns, *, allow_burned_in: bool = False) -> None:
+        self._models, self._turns, self._allow_burned_in = models, turns, allow_burned_in
 
     def add(self) -> None:
         """Put the call, and invisible inputs for it, into the ``gr.Blocks`` being built."""

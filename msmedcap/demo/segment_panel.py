@@ -144,7 +144,7 @@ class SegmentPanel:
                     for ahead in ticket.wait():
                         yield seam.say(place_words(ahead))
                     segments.prepare()
-            with segments.lock:
+            with segments.lock, seam.journal.event("segmented", request.session_hash):
                 said = do(segments)
         except Cancelled:
             said = "Stopped."
@@ -207,7 +207,9 @@ class SegmentPanel:
 
     def _write(self, request: gr.Request, *, dicom_seg: bool) -> Updates:
         try:
-            data = self._seam.session(request).segments.export(dicom_seg=dicom_seg)
+            with self._seam.journal.event("exported", request.session_hash) as told:
+                data = self._seam.session(request).segments.export(dicom_seg=dicom_seg)
+                told.note(bytes=len(data))
         except Exception as error:
             return self._seam.say(sentence(error, "writing the masks"), error=True)
         uri = "data:application/zip;base64," + base64.b64encode(data).decode()

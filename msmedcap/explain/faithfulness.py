@@ -77,13 +77,13 @@ def area(curve: Array | Sequence[float], shares: Sequence[float] = SHARES) -> fl
 def pointed(heat: Array, mask: Array, *, tolerance: float) -> bool:
     """The pointing game (Zhang et al. 2016): whether the hottest pixel lies within ``tolerance`` pixels of ``mask``.
 
-    Of several equally hot ones the middle counts. Raises ValueError on an empty mask.
+    Of several equally hot ones that nearest to their middle counts. Raises ValueError on an empty mask.
     """
     if not mask.any():
         raise ValueError("There is nothing to point at: the mask is empty.")
-    hottest = np.argwhere(heat == heat.max()).mean(0)
+    hottest = np.argwhere(heat == heat.max())
+    y, x = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
     away = ndimage.distance_transform_edt(~mask)
-    y, x = (int(round(float(v))) for v in hottest)
     return bool(away[y, x] <= tolerance)
 
 

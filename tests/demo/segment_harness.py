@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from msmedcap.demo import cards
+from msmedcap.demo.logs import Journal
 from msmedcap.demo.panels import Updates
 from msmedcap.demo.segment_panel import SegmentPanel
 from msmedcap.demo.segments import Segments
@@ -34,7 +35,7 @@ class Page:
     def __init__(self, models: Any, scan: Any, *, texts: dict[str, str] | None = None, drawn: bool = True) -> None:
         self._models, self._scan, self._texts, self._drawn = models, scan, texts or {}, drawn
         self.visitors: dict[str, Any] = {}
-        self.turns, self.everything = Turns(), []
+        self.turns, self.journal, self.everything = Turns(), Journal(), []
         with gr.Blocks(analytics_enabled=False) as self.blocks:
             self.viewer = gr.HTML(html_template="<pre id='shown'>${value}</pre>", js_on_load=PROMPT)
             self.status = gr.HTML(cards.status_line("Ready."), apply_default_css=False)

@@ -106,6 +106,12 @@ def test_a_flat_map_points_at_the_middle() -> None:
     assert not measures.pointed(np.ones((SIZE, SIZE)), _mask(), tolerance=3)
 
 
+def test_two_equally_hot_spots_are_no_third_one_between_them() -> None:
+    both = _mask()
+    both[40:52, 50:60] = True
+    assert measures.pointed(both.astype(float), both, tolerance=0)
+
+
 def test_energy_is_the_share_of_positive_mass() -> None:
     even = np.ones((SIZE, SIZE))
     assert measures.energy(even, _mask()) == pytest.approx(_mask().mean())

@@ -22,6 +22,9 @@ from msmedcap.evaluation.faithfulness.sanity import Redrawn, sanity
 
 log = logging.getLogger(__name__)
 
+CHOOSING = 6
+"""How many seen phantoms the default is chosen on, at most."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -36,9 +39,10 @@ class Plan:
 
     @staticmethod
     def of(cases: int) -> Plan:
-        """``cases`` seen phantoms in the reported half and the rest in proportion; a larger plan goes on from a smaller one."""
+        """``cases`` seen phantoms in the reported half and fewer of the rest; a larger plan goes on from a smaller one."""
         half, quarter = max(1, cases // 2), max(1, cases // 4)
-        return Plan(seen={"choice": half, "report": cases}, unseen=quarter, screened=40 * cases, chest=half, sane=min(2, cases))
+        seen = {"choice": min(half, CHOOSING), "report": cases}
+        return Plan(seen, unseen=min(quarter, 4), screened=40 * cases, chest=half, sane=min(2, cases))
 
 
 class Study:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,17 @@ def whole(rows: Sequence[Judged]) -> list[Judged]:
     return [row for row in rows if row.branch == WHOLE or row.system not in summed]
 
 
-def choose(rows: Sequence[Judged], system: str) -> str:
+def choose(rows: Sequence[Judged], system: str, *, among: Collection[str] = ()) -> str:
     """The method with the least mean rank in the pointing game and in deletion on the choosing half of what ``system`` sees.
 
-    Raises ValueError where that half has no case.
+    ``among`` are the methods to choose from (default: all there are). Only cases that all of them were judged on count. Raises
+    ValueError where there is none.
     """
     own = [r for r in whole(rows) if r.half == "choice" and r.system == system and SEEN in groups_of(r)]
-    methods = sorted({r.method for r in own} - {*DUMB, TRUTH})
-    if not methods:
+    methods = sorted(m for m in {r.method for r in own} - {*DUMB, TRUTH} if not among or m in among)
+    common = set.intersection(*({r.case for r in own if r.method == method} for method in methods)) if methods else set()
+    own = [r for r in own if r.case in common]
+    if not own:
         raise ValueError(f"No case of the choosing half is one whose finding {system} sees.")
     ranks = np.zeros(len(methods))
     for measure in BAR:
@@ -90,7 +93,7 @@ def margin(a: Means, b: Means, *, sign: int) -> Difference:
     return paired(first, second, [a[case][0] for case in both])
 
 
-def summary(rows: Sequence[Judged], redrawn: Sequence[Redrawn], *, default: str) -> dict[str, Any]:
+def summary(rows: Sequence[Judged], redrawn: Sequence[Redrawn], *, default: str, best: str = "") -> dict[str, Any]:
     """The reported half's numbers as JSON has them: ``groups`` → system → method → measures and margins over both dumb maps."""
     own = [row for row in whole(rows) if row.half == "report"]
     groups: dict[str, Any] = {}
@@ -105,7 +108,7 @@ def summary(rows: Sequence[Judged], redrawn: Sequence[Redrawn], *, default: str)
     for system, method, part in dict.fromkeys((r.system, r.method, r.part) for r in redrawn):
         alike = [r.likeness for r in redrawn if (r.system, r.method, r.part) == (system, method, part)]
         kept[system][method][part] = _short(float(np.mean(alike)))
-    return {"default": default, "groups": groups, "redrawn": kept}
+    return {"default": default, "best": best or default, "groups": groups, "redrawn": kept}
 
 
 def _system(rows: Sequence[Judged]) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def _system(rows: Sequence[Judged]) -> dict[str, Any]:
             values = _by_case(rows, method, measure)
             if not np.isfinite(_mean(values)):
                 continue
-            told[measure] = _list(score(values))
+            told |= {measure: _list(score(values)), "cases": len(values)}
             if method not in DUMB:
                 told[f"{measure} over"] = {
                     dumb: _list(margin(values, _by_case(rows, dumb, measure), sign=BETTER[measure])) for dumb in DUMB
@@ -152,8 +155,11 @@ def write_page(
     """
     default = told["default"]
     lines = ["# Do the maps of words show where the model looked?\n", *(f"{sentence}\n" for sentence in about)]
-    lines += ["## The bar\n", f"The default is `{default}`, the best on the choosing half. On the other half:\n"]
-    lines += _bar(told, default)
+    lines += ["## The bar\n", f"On the choosing half `{default}` is the best of the maps a reader can choose"]
+    lines[-1] += "" if told["best"] == default else f", and `{told['best']}` the best of all"
+    lines[-1] += ". On the other half:\n"
+    for method in dict.fromkeys((default, told["best"])):
+        lines += [f"`{method}`:\n", *_bar(told, method), ""]
     for group, systems in told["groups"].items():
         lines.append(f"\n## {group[:1].upper()}{group[1:]}\n")
         for system, entry in systems.items():
@@ -199,7 +205,7 @@ def _bar(told: Mapping[str, Any], default: str) -> list[str]:
             own = entry["methods"].get(default, {})
             if all(f"{m} over" in own for m in BAR):
                 cells = [_interval(own[f"{m} over"][d]) for m in BAR for d in DUMB]
-                rows.append([f"{group} ({entry['cases']})", system, *cells, "yes" if all(beats(own, m) for m in BAR) else "no"])
+                rows.append([f"{group} ({own['cases']})", system, *cells, "yes" if all(beats(own, m) for m in BAR) else "no"])
     return _table(rows)
 
 
@@ -212,9 +218,9 @@ def _heading(system: str, entry: Mapping[str, Any]) -> str:
 
 
 def _methods(entry: Mapping[str, Any]) -> list[str]:
-    rows = [["map", "pointing game ↑", "energy in mask ↑", "deletion ↓", "insertion ↑"]]
+    rows = [["map", "cases", "pointing game ↑", "energy in mask ↑", "deletion ↓", "insertion ↑"]]
     for method, own in entry["methods"].items():
-        rows.append([method, *(_interval(own[m]) if m in own else "–" for m in MEASURES)])
+        rows.append([method, str(own.get("cases", 0)), *(_interval(own[m]) if m in own else "–" for m in MEASURES)])
     return _table(rows)
 
 
