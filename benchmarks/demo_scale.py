@@ -178,14 +178,14 @@ def _visit(address: str, file: Path) -> _Visit:
         visitor, data = f"visit{time.time_ns()}", file.read_bytes()
         start = time.perf_counter()
         (path,) = client.post(f"{prefix}/upload", files={"files": ("scan", data)}).json()
-        sent = [{"path": path, "orig_name": "scan", "size": len(data), "meta": {"_type": "gradio.FileData"}}]
+        sent = [[{"path": path, "orig_name": "scan", "size": len(data), "meta": {"_type": "gradio.FileData"}}]]
         times = []
         for event in (opened, drawn, written):
             inputs = sent if event is opened else [values[part] for part in event["inputs"]]
             steps = list(_steps(client, prefix, event["id"], inputs, visitor))
             times.append([step - start for step in steps])
-    # The first step of the captions is the empty cards.
-    return _Visit(times[0][-1], times[1][-1], times[2][min(1, len(times[2]) - 1)], times[2][-1])
+    # The first two steps of the captions are the empty cards and the word that they are being written.
+    return _Visit(times[0][-1], times[1][-1], times[2][min(2, len(times[2]) - 1)], times[2][-1])
 
 
 def _steps(client: httpx.Client, prefix: str, event: int, data: list[object], visitor: str) -> Iterator[float]:

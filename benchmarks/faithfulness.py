@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.machine import described
 from msmedcap import checkpoints
 from msmedcap.evaluation.faithfulness import Plan, Study, about, choose, summary, write_json, write_page
 from msmedcap.evaluation.faithfulness.judge import TOGETHER
@@ -29,8 +30,8 @@ def main() -> None:
     arguments.add_argument("--models", default="demo")
     arguments.add_argument("--systems", default="MSMedCap,BLIP2,SAM-BLIP2")
     arguments.add_argument("--data", type=Path, metavar="DIR", help="the chest X-rays with masks; without it phantoms alone")
-    told = "phantoms of the reported half whose finding is seen; the rest in proportion"
-    arguments.add_argument("--cases", type=int, default=16, metavar="N", help=told)
+    many = "phantoms of the reported half whose finding is seen; the rest in proportion"
+    arguments.add_argument("--cases", type=int, default=16, metavar="N", help=many)
     every = (*METHODS, TOGETHER)
     arguments.add_argument("--methods", default=",".join(every), metavar="NAMES", help=f"some of {', '.join(every)}")
     arguments.add_argument("--raw", type=Path, default=Path("runs/faithfulness.jsonl"), metavar="FILE")
@@ -55,7 +56,8 @@ def main() -> None:
     write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
     facts = checkpoints.folder_of(args.models) / FACTS
     unlike = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
-    write_page(found, args.out, about=about(Plan.of(args.cases)), kinds=study.kinds(systems[0]), unlike=unlike)
+    told = [*about(Plan.of(args.cases)), f"{datetime.date.today()} · {described(torch.device('cpu'))}"]
+    write_page(found, args.out, about=told, kinds=study.kinds(systems[0]), unlike=unlike)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,11 @@ class Visitor:
 
     def _event(self, element: str, name: str) -> int:
         target = [self._ids[element], name]
-        return next(number for number, event in self._events.items() if target in [list(t) for t in event["targets"]])
+        return next(
+            number
+            for number, event in self._events.items()
+            if event["backend_fn"] and target in [list(t) for t in event["targets"]]
+        )
 
     def _run(self, number: int, data: Any = None) -> int:
         """One event from joining the queue to its end, its updates taken in; raises :class:`Failed` where it failed."""

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
     from msmedcap.data.scans import Window
     from msmedcap.explain.maps import Map
+    from msmedcap.explain.words import Word
     from msmedcap.predictor import Predictor
     from msmedcap.segmenting import HotSpot, Segmentation
 
 # Seconds of GPU asked for: shorter pieces of work come to their turn sooner.
 SECONDS = {"fast": 30, "paper": 120, "maps": 20, "segment": 20}
-View = tuple[Scan, str, int]
+Said = tuple[dict[str, str], dict[str, Any]]  # the captions written last, and how
+View = tuple[Scan, str, int, Said | None]
 
 
 def prepare(env: Mapping[str, str] = os.environ) -> bool:
@@ -53,9 +55,12 @@ class _Work:
 
     def __init__(self, models: Predictor, gpu: Callable[..., Callable[..., Any]]) -> None:
         def opened(view: View) -> Predictor:
-            scan, window, frame = view
+            scan, window, frame, said = view
             # What may be opened was decided before the scan was sent.
-            return models.fresh().set_scan(scan, window=window, frame=frame, allow_burned_in=True)
+            predictor = models.fresh().set_scan(scan, window=window, frame=frame, allow_burned_in=True)
+            if said is not None:
+                predictor.adopt(said[0], **said[1])
+            return predictor
 
         def stream(view: View, options: dict[str, Any]) -> Iterator[Any]:
             try:
@@ -75,11 +80,23 @@ class _Work:
 
             return _or_error(answer)
 
+        def words(view: View, system: str) -> Any:
+            return _or_error(lambda: opened(view).words(system=system))
+
+        def word_maps(view: View, word: int, options: dict[str, Any]) -> Any:
+            def answer() -> tuple[list[Map], list[str]]:
+                predictor = opened(view)
+                return predictor.word_maps(word, **options), predictor.warnings
+
+            return _or_error(answer)
+
         def hot_spot(view: View, found: Map) -> Any:
             return _or_error(lambda: opened(view).hot_spot(found))
 
         self.stream = gpu(duration=lambda view, options: SECONDS.get(options["preset"], 1))(stream)
         self.maps = gpu(duration=SECONDS["maps"])(maps)
+        self.words = gpu(duration=SECONDS["fast"])(words)
+        self.word_maps = gpu(duration=SECONDS["fast"])(word_maps)
         self.segment = gpu(duration=SECONDS["segment"])(segment)
         self.hot_spot = gpu(duration=SECONDS["segment"])(hot_spot)
 
@@ -89,6 +106,7 @@ class OnGpu:
 
     def __init__(self, models: Predictor, work: _Work) -> None:
         self._here, self._work = models.fresh(), work
+        self._said: Said | None = None
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -149,6 +167,7 @@ class OnGpu:
     ) -> OnGpu:
         """As the predictor's; nothing goes to the GPU yet."""
         self._here.set_scan(source, window=window, frame=frame, allow_burned_in=allow_burned_in)
+        self._said = None
         return self
 
     def captions(
@@ -163,11 +182,30 @@ class OnGpu:
         """As the predictor's."""
         options = {"systems": systems, "preset": preset, "prompt": prompt}
         steps = iter(self._work.stream(self._view(), options))
+        texts: dict[str, str] = {}
         while (step := _told(lambda: next(steps, None))) is not None:
             if isinstance(step, tuple):
                 self._here.seconds, self._here.warnings = step
+                self.adopt(texts, preset=preset, prompt=prompt)
             else:
+                texts = step
                 yield step
+
+    def words(self, *, system: str = "MSMedCap") -> list[Word]:
+        """As the predictor's."""
+        return _told(lambda: self._work.words(self._view(), system))
+
+    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str = "gradient") -> list[Map]:
+        """As the predictor's."""
+        options = {"system": system, "method": method}
+        maps, self._here.warnings = _told(lambda: self._work.word_maps(self._view(), word, options))
+        return maps
+
+    def adopt(self, captions: Mapping[str, str], *, preset: str = "fast", prompt: str | None = None) -> None:
+        """As the predictor's; the captions go along with the scan from now on."""
+        if captions:
+            known = self._said[0] if self._said is not None else {}
+            self._said = {**known, **captions}, {"preset": preset, "prompt": prompt}
 
     def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[Map]:
         """As the predictor's."""
@@ -203,7 +241,7 @@ class OnGpu:
     def _view(self) -> View:
         if self._here.scan is None:
             raise UserError("No scan is set; call set_scan first.")
-        return self._here.scan, self._here.window, self._here.frame
+        return self._here.scan, self._here.window, self._here.frame, self._said
 
 
 def _as_of(predictor: Predictor, found: Any) -> Any:

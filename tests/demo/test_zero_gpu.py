@@ -98,6 +98,17 @@ def test_captions_and_maps_come_back_as_they_would_be_here(spaces, ct_file):
     assert spaces == [30, 30, 20, 120]
 
 
+def test_the_words_of_the_captions_go_along(spaces, ct_file):
+    here, away = FakePredictor().set_scan(ct_file), on_gpu(FakePredictor(), ON).fresh().set_scan(ct_file)
+    texts = list(here.stream())[-1]
+    assert list(away.stream())[-1] == texts
+    assert [w.text for w in away.words(system="BLIP2")] == [w.text for w in here.words(system="BLIP2")]
+    for got, expected in zip(away.word_maps(1, system="BLIP2"), here.word_maps(1, system="BLIP2"), strict=True):
+        assert got.word == expected.word and np.array_equal(got.values, expected.values)
+    away.adopt({"BLIP2": "other words"})
+    assert [w.text.strip() for w in away.words(system="BLIP2")] == ["other", "words"]
+
+
 def test_visitors_stay_apart(spaces, ct_file, png_file):
     models = on_gpu(FakePredictor(), ON)
     one, two = models.fresh().set_scan(ct_file), models.fresh().set_scan(png_file)
@@ -121,6 +132,11 @@ def test_mistakes_are_said_and_failures_are_told(spaces, png_file):
         broken.captions()
 
 
+def _alike(mask: np.ndarray, other: np.ndarray) -> bool:
+    """The same but for a few pixels: one thread rounds otherwise than two."""
+    return float((mask & other).sum() / (mask | other).sum()) > 0.99
+
+
 @pytest.mark.slow
 def test_a_mask_is_refined_over_two_calls(spaces, tmp_path):
     models = msmedcap.load("demo", device="cpu")
@@ -129,9 +145,9 @@ def test_a_mask_is_refined_over_two_calls(spaces, tmp_path):
     second = away.segment([(60.0, 90.0), (80.0, 100.0, 0)], earlier=first)
     here = models.fresh().set_scan(EXAMPLE)
     expected = here.segment([(60.0, 90.0)])
-    assert first.label == expected.label and (first.binary == expected.binary).all()
+    assert first.label == expected.label and _alike(first.binary, expected.binary)
     refined = here.segment([(60.0, 90.0), (80.0, 100.0, 0)], earlier=expected)
-    assert second.label == refined.label and (second.binary == refined.binary).all()
+    assert second.label == refined.label and _alike(second.binary, refined.binary)
     assert len(away.write_masks([first, second], tmp_path)) == 2
     with pytest.raises(UserError, match="another scan"):
         away.fresh().set_scan(EXAMPLE).segment([(60.0, 90.0)], earlier=first)

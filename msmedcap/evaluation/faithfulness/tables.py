@@ -94,7 +94,10 @@ def margin(a: Means, b: Means, *, sign: int) -> Difference:
 
 
 def summary(rows: Sequence[Judged], redrawn: Sequence[Redrawn], *, default: str, best: str = "") -> dict[str, Any]:
-    """The reported half's numbers as JSON has them: ``groups`` → system → method → measures and margins over both dumb maps."""
+    """The reported half's numbers as JSON has them: ``groups`` → system → method → measures and margins over both dumb maps.
+
+    ``default`` is the method chosen among those a reader has, ``best`` that among all.
+    """
     own = [row for row in whole(rows) if row.half == "report"]
     groups: dict[str, Any] = {}
     present = {group for row in own for group in groups_of(row)}
@@ -194,7 +197,8 @@ def about(plan: Plan) -> list[str]:
         "organ, the habit of the captions), and a map that points at it would be wrong about the model. The default is chosen on "
         "a part of the seen phantoms (by the hash of their names), by the least mean rank in pointing game and deletion; the "
         "tables are of the others.",
-        f"Made by `python -m benchmarks.faithfulness --data ../shared/data/cxr_seg` (phantoms of seed {plan.seed}).",
+        f"Made by `python -m benchmarks.faithfulness --data ../shared/data/cxr_seg` (phantoms of seed {plan.seed}); a method "
+        "may have been carried on to more cases than another (`--methods`, `--cases`): differences are of the cases both have.",
     ]
 
 
