@@ -36,6 +36,7 @@ def main() -> None:
     arguments.add_argument("--methods", default=",".join(every), metavar="NAMES", help=f"some of {', '.join(every)}")
     arguments.add_argument("--raw", type=Path, default=Path("runs/faithfulness.jsonl"), metavar="FILE")
     arguments.add_argument("--page-only", action="store_true", help="judge nothing, write the page of what is there")
+    arguments.add_argument("--note", action="append", default=[], metavar="TEXT", help="a paragraph for the page's top")
     arguments.add_argument("--out", type=Path, default=Path("docs/faithfulness.md"))
     arguments.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go (default: beside the models)")
     args = arguments.parse_args()
@@ -56,7 +57,7 @@ def main() -> None:
     write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
     facts = checkpoints.folder_of(args.models) / FACTS
     unlike = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
-    told = [*about(Plan.of(args.cases)), f"{datetime.date.today()} · {described(torch.device('cpu'))}"]
+    told = [*about(Plan.of(args.cases)), f"{datetime.date.today()} · {described(torch.device('cpu'))}", *args.note]
     write_page(found, args.out, about=told, kinds=study.kinds(systems[0]), unlike=unlike)
 
 

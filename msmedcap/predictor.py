@@ -26,7 +26,7 @@ from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain.attention import attention_maps, places_of
 from msmedcap.explain.maps import Map
 from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
-from msmedcap.explain.words import METHOD, CaptionWords, Word
+from msmedcap.explain.words import CaptionWords, Word
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens
 from msmedcap.segmenting import HotSpot, Regions, Segmentation, SharedSegmenter, write_segmentations
@@ -174,10 +174,11 @@ class Predictor:
         """The words of the caption that ``system`` last wrote of this scan (it is written where there is none), in order."""
         return list(self._caption_words(system).words)
 
-    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str = METHOD) -> list[Map]:
+    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str | None = None) -> list[Map]:
         """Where ``system``'s branches looked for the word at place ``word`` (from 0) of that caption, in the picture's frame.
 
-        The first word's maps are all words' for that ``method`` (one of :data:`msmedcap.explain.words.METHODS`). Raises
+        The first word's maps are all words' for that ``method`` (one of :data:`msmedcap.explain.words.METHODS`;
+        without one as :meth:`~msmedcap.explain.words.CaptionWords.maps` chooses). Raises
         :class:`UserError` for a word or a method there is none of.
         """
         words = self._caption_words(system)

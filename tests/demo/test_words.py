@@ -78,7 +78,7 @@ def test_what_is_known_of_a_word_is_told_and_escaped():
     assert ABOUT in word_card(None, measured={}) and ABOUT in word_card(words, measured={})
     words.told["BLIP2"] = (Word("<i>", 0, 3, 0.444, (("Coronal", 0.2), ("<b>", 0.1))),)
     words.chosen = ("BLIP2", 0)
-    html = word_card(words, measured={"gradient": "This map beats random & centre."})
+    html = word_card(words, measured={words.method: "This map beats random & centre."})
     assert "“&lt;i&gt;”</strong>, BLIP2: 44 % sure" in html and "&lt;b&gt;" in html and "<b>" not in html
     assert "This map beats random &amp; centre." in html and ABOUT in html
     assert "has not been measured" in word_card(words, measured={})

@@ -13,7 +13,7 @@ from msmedcap import checkpoints
 from msmedcap.config import UserError
 from msmedcap.data.views import ViewFrame, make_view
 from msmedcap.explain import relevance
-from msmedcap.explain.words import METHODS, TOP, TOP_NATS, CaptionWords
+from msmedcap.explain.words import METHOD, METHODS, QUICK, TOP, TOP_NATS, CaptionWords
 from msmedcap.models.captioner import Captioner
 from tests import sizes
 
@@ -196,8 +196,17 @@ def test_without_gradients_the_attention_stands_in_and_that_is_said(monkeypatch:
 
     words = made(picture())
     monkeypatch.setattr(relevance, "_differentiated", none)
-    maps = words.maps(2)
+    maps = words.maps(2, "gradient")
     assert [found.method for found in maps] == ["attention", "attention"]
     np.testing.assert_array_equal(maps[0].values, words.maps(2, "attention")[0].values)
-    assert words.maps(3)[0].method == words.maps(3, "sensitivity")[0].method == "attention"
+    assert words.maps(3, "gradient")[0].method == words.maps(3, "sensitivity")[0].method == "attention"
     assert len(words.warnings) == 1 and "gives no gradients" in words.warnings[0]
+
+
+def test_large_encoders_have_a_quick_map_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = made(picture())
+    assert {found.method for found in words.maps(2)} == {METHOD}
+    monkeypatch.setattr("msmedcap.explain.words.MOST_WEIGHTS", 1)
+    assert {found.method for found in made(picture()).maps(2)} == {QUICK}
+    with pytest.raises(UserError, match="use the method masking"):
+        made(picture()).maps(2, METHOD)

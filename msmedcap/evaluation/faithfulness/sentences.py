@@ -39,7 +39,7 @@ def _sentences(entry: Mapping[str, Any]) -> dict[str, str]:
     methods = entry["methods"]
     dumb = {name: methods[name]["pointed"][0] for name in ("random", "centre")}
     return {
-        method: f"Measured on {own['cases']} made scans with a known finding: the hottest place lies on it in "
+        method: f"Measured on {own['cases']} made scans whose finding the model uses: the hottest place lies on it in "
         f"{own['pointed'][0]:.0%} (random map {dumb['random']:.0%}, centre {dumb['centre']:.0%}). {_verdict(own)}"
         for method, own in methods.items()
         if "pointed over" in own and method != "truth"
