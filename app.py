@@ -168,6 +168,7 @@ def serve(args: argparse.Namespace) -> None:
         raise UserError("--backup saves the ratings of reader studies; name their database with --reviews.")
     zero_gpu.prepare()  # before anything imports torch
     from msmedcap.demo import signin
+    from msmedcap.demo.one_thread import one_thread
     from msmedcap.demo.page import build_page
     from msmedcap.demo.review.saving import saved
     from msmedcap.predictor import load
@@ -176,7 +177,7 @@ def serve(args: argparse.Namespace) -> None:
     kept = saved(args.reviews, args.backup, minutes=args.backup_minutes) if args.backup else contextlib.nullcontext()
     with kept, logs.printed():
         page = build_page(
-            zero_gpu.on_gpu(load(args.models, device=args.device, load_8bit=args.load_8bit)),
+            one_thread(zero_gpu.on_gpu(load(args.models, device=args.device, load_8bit=args.load_8bit))),
             allow_burned_in=args.allow_burned_in,
             runs=args.runs,
             data=dict(args.data),

@@ -62,6 +62,7 @@ class Record:
     counts: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, MiB
     longest_line: int = 0
+    most_sessions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
@@ -243,7 +244,8 @@ def run(*, visitors: int, seconds: float, segment: bool = True, say: Any = print
             record.memory.append((time.monotonic() - start, process.memory_info().rss / 2**20))
             try:
                 with record.timed("health"):
-                    httpx.get(f"{address}/health", timeout=10).raise_for_status()
+                    health = httpx.get(f"{address}/health", timeout=10).raise_for_status().json()
+                record.most_sessions = max(record.most_sessions, health["sessions"])
             except httpx.HTTPError as error:
                 record.errors.append(f"health: {error!r}")
             time.sleep(SAMPLE_SECONDS)
@@ -283,7 +285,8 @@ def report(record: Record, after: dict[str, Any], *, visitors: int, seconds: flo
         *rows,
         "",
         f"Memory of the server: {memory[0]:.0f} MiB when they came, median {first:.0f} MiB in the second quarter of the time and "
-        f"{last:.0f} MiB in the last, at most {max(memory):.0f} MiB. When they had gone: {after['health']['queue']} waiting, "
+        f"{last:.0f} MiB in the last, at most {max(memory):.0f} MiB; at most {record.most_sessions} sessions were held (a closed page's is "
+        f"kept for five minutes, and no more than 48). When they had gone: {after['health']['queue']} waiting, "
         f"{len(after['files'])} files with content, {len(after['log'])} errors in the log.",
     ]
     return "\n".join(lines)

@@ -397,6 +397,7 @@ def test_the_shipped_weights_caption_a_picture_and_nothing_else_is_said(tmp_path
 @pytest.mark.parametrize("there", [True, False])
 def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path, monkeypatch, capsys) -> None:
     from msmedcap.commands import training as commands
+    from msmedcap.evaluation import unlike
     from msmedcap.training import recipe, segmenting
 
     beside = tmp_path / "shared" / "data"
@@ -406,6 +407,7 @@ def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path,
     monkeypatch.setattr(commands, "DATA_BESIDE", beside)
     monkeypatch.setattr(recipe, "build", lambda data, out, work, rows: asked.append(data))
     monkeypatch.setattr(segmenting, "demo_segmenter", lambda data, models, work: asked.append(data))
+    monkeypatch.setattr(unlike, "fit_unlike", lambda models, data, work: asked.append(data))
     assert main(["demo-weights", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
-    assert asked == 2 * [beside if there else None]
+    assert asked == 3 * [beside if there else None]
     assert (str(beside) if there else "made scans alone") in capsys.readouterr().err

@@ -44,11 +44,13 @@ def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
         raise UserError(f"The data folder {args.data} does not exist; name one that holds medpix, cxr_labels and so on.")
     if args.models != "demo" or args.device not in (None, "cpu") or args.load_8bit:
         raise UserError("demo-weights makes the demo models on the CPU; leave out --models, --device and --load-8bit.")
+    from msmedcap.evaluation.unlike import fit_unlike
     from msmedcap.training import recipe, segmenting
 
     data = args.data or (DATA_BESIDE if DATA_BESIDE.is_dir() else None)
     out.note(f"Training on {data or 'made scans alone'}.")
     recipe.build(data, args.out, args.work, rows=args.rows)
     segmenting.demo_segmenter(data, args.out, args.work)
+    fit_unlike(args.out, data, work=args.work)
     out.result(f"The weights are in {args.out}.", {"out": str(args.out)})
     return DONE

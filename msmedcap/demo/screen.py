@@ -63,7 +63,7 @@ class Screen:
                 with gr.Tab("Maps"):
                     self._maps()
                 with gr.Tab("Words"):
-                    self.words = WordsPanel(measured(models.models))
+                    self.words = WordsPanel({name: measured(models.models, system=name) for name in self._systems})
                 with gr.Tab("Structures"):
                     self.structures = SegmentPanel(models)
         self._captions()

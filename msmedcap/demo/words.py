@@ -100,7 +100,7 @@ def word_card(words: Words | None, *, measured: Mapping[str, str]) -> str:
         f'<li><span>{escape(text)}</span><i style="--p:{share:.3f}" aria-hidden="true"></i><span>{percent(share)}</span></li>'
         for text, share in word.alternatives
     )
-    line = measured.get(words.method, "How well these maps tell where a model looked has not been measured for these models.")
+    line = measured.get(words.method, "How well these maps tell where a model looked has not been measured for this system.")
     return (
         f'<div class="mm-word"><p class="mm-word-said"><strong>“{escape(word.text)}”</strong>, {escape(words.chosen[0])}: '
         f"{percent(word.probability)} sure</p>"

@@ -22,12 +22,12 @@ _TINT = "(on) => { document.documentElement.classList.toggle('mm-tinted', on); }
 
 
 class WordsPanel:
-    """The panel's components; build it inside ``gr.Blocks``. ``measured``: by method, how its maps fare, in a sentence.
+    """The panel's components; build it inside ``gr.Blocks``. ``measured``: by system and method, how its maps fare, in a sentence.
 
     Put :attr:`shown` among the outputs of every event that changes the view, and :meth:`update` into its updates.
     """
 
-    def __init__(self, measured: Mapping[str, str] | None = None) -> None:
+    def __init__(self, measured: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self._measured = dict(measured or {})
         with gr.Row(elem_classes="mm-controls"):
             self.branch = gr.Radio([], label="Branch", min_width=120, visible=False, elem_id="mm-word-branch")
@@ -59,7 +59,9 @@ class WordsPanel:
         }
 
     def _card(self, session: Session | None) -> str:
-        return word_card(session.words if session is not None else None, measured=self._measured)
+        words = session.words if session is not None else None
+        system = words.chosen[0] if words is not None and words.chosen is not None else ""
+        return word_card(words, measured=self._measured.get(system, {}))
 
     def _choose(
         self, event: gr.EventData, method: str, branch: str | None, request: gr.Request
