@@ -285,8 +285,8 @@ def report(record: Record, after: dict[str, Any], *, visitors: int, seconds: flo
         *rows,
         "",
         f"Memory of the server: {memory[0]:.0f} MiB when they came, median {first:.0f} MiB in the second quarter of the time and "
-        f"{last:.0f} MiB in the last, at most {max(memory):.0f} MiB; at most {record.most_sessions} sessions were held (a closed page's is "
-        f"kept for five minutes, and no more than 48). When they had gone: {after['health']['queue']} waiting, "
+        f"{last:.0f} MiB in the last, at most {max(memory):.0f} MiB; at most {record.most_sessions} sessions were held "
+        f"(a closed page's is kept for five minutes, and no more than 48). When they had gone: {after['health']['queue']} waiting, "
         f"{len(after['files'])} files with content, {len(after['log'])} errors in the log.",
     ]
     return "\n".join(lines)

@@ -97,7 +97,7 @@ def test_only_known_words_pass(written):
 
 def test_what_libraries_log_and_warn_is_not_quoted(written):
     lines = written("json", "debug")
-    logging.getLogger("pydicom").warning("Invalid value DOE^JOHN")
+    logging.getLogger("highdicom").warning("Invalid value DOE^JOHN")
     logging.getLogger("httpx").info("GET /file=/tmp/gradio/DOE.dcm")
     warnings.warn("The value 'DOE^JOHN' is not valid", UserWarning, stacklevel=1)
     ours = logging.getLogger("msmedcap.demo.session")
@@ -106,7 +106,7 @@ def test_what_libraries_log_and_warn_is_not_quoted(written):
     except RuntimeError as error:
         ours.error("failed while %s", "opening DOE.dcm", exc_info=error)
     found = lines()
-    assert [line["logger"] for line in found] == ["pydicom", "py.warnings", "msmedcap.demo.session"]
+    assert [line["logger"] for line in found] == ["highdicom", "py.warnings", "msmedcap.demo.session"]
     assert "DOE" not in json.dumps(found)
     assert found[-1]["message"] == "failed while %s" and found[-1]["error"] == "RuntimeError"
     (place,) = found[-1]["trace"]

@@ -105,7 +105,7 @@ def test_a_click_is_named_outlined_and_listed(visit) -> None:
     assert status(visit, "Right Lung") == f"Right Lung (90%), {area} pixels."
     row = visit.locator(".mm-legend tbody tr")
     assert row.count() == 1 and "1 Right Lung" in row.inner_text() and "90%" in row.inner_text()
-    assert "0.80" in row.inner_text() and f"{area} pixels" in row.inner_text()
+    assert "0.80" in row.text_content() and f"{area} pixels" in row.inner_text()
     assert [line["dash"] for line in shown(visit)["outlines"]] == [False, True]
     assert visit.locator(".mm-present li").all_inner_texts()[0].split() == ["heart", "80%"]
     assert "no pixel spacing" in visit.locator("#mm-segments").inner_text()
@@ -167,7 +167,7 @@ def test_everything_can_be_asked_without_a_pointer(visit) -> None:
     visit.wait_for_selector("[data-box]")
     assert shown(visit)["box"] == [60, 10, 90, 40]
     visit.get_by_role("button", name="Remove the point 20.5, 30").press("Enter")
-    assert status(visit, "900 pixels").startswith("Left Lung")
+    assert "900 pixels" in status(visit, "Left Lung")
     visit.get_by_role("button", name=re.compile("Remove the box")).press("Enter")
     status(visit, "Mark a place")
     assert shown(visit) == {"points": [], "box": None, "outlines": []}
