@@ -17,7 +17,7 @@ app: .venv/.installed
 	@exec $(VENV) app.py --port $(PORT)
 
 test: .venv/.installed-dev programs
-	@exec $(VENV) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 exec $(VENV) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.installed-dev
 	@$(VENV) -m ruff check .
