@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from chromium import running_browser, visitors
+from serving import free_port
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,27 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Callable:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRADIO_TEMP_DIR", str(cache))
             page = build_page(predictor, sign_in=SignIn(password=auth), **settings)
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            url = page.launch(host="127.0.0.1", port=port)
+            url = page.launch(host="127.0.0.1", port=free_port())
             try:
                 yield Served(url, cache)
             finally:
                 page.blocks.close()
 
     return running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A started Chromium, a module's own: its event loop would stop tests that start one."""
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def come(browser) -> Iterator[Callable]:
+    """A function that opens an address as a new visitor (see :func:`chromium.visitors`)."""
+    with visitors(browser) as come:
+        yield come
 
 
 def _disc(height: int, width: int, *, inside: float, outside: float) -> np.ndarray:

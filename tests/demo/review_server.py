@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import gradio as gr
+from serving import serve_blocks
 
 from msmedcap.demo.review.panel import ReviewPanel
-from msmedcap.demo.theme import theme
 
 
 def review_page(url: str) -> gr.Blocks:
@@ -18,23 +16,8 @@ def review_page(url: str) -> gr.Blocks:
     return blocks
 
 
-def options(port: int) -> dict[str, Any]:
-    demo = Path(__file__).parents[2] / "msmedcap" / "demo"
-    return {
-        "server_name": "127.0.0.1",
-        "server_port": port,
-        "prevent_thread_lock": True,
-        "quiet": True,
-        "run_history": False,
-        "ssr_mode": False,
-        "theme": theme(),
-        "css_paths": [demo / "style.css", demo / "review.css"],
-    }
-
-
 if __name__ == "__main__":
     page = review_page(sys.argv[1])
-    _, address, _ = page.launch(**options(int(sys.argv[2])))
-    sys.stdout.write(f"{address}\n")
+    sys.stdout.write(f"{serve_blocks(page, 'review.css', port=int(sys.argv[2]))}\n")
     sys.stdout.flush()
     page.block_thread()

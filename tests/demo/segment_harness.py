@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
 import types
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,15 +13,11 @@ from msmedcap.demo.logs import Journal
 from msmedcap.demo.panels import Updates
 from msmedcap.demo.segment_panel import SegmentPanel
 from msmedcap.demo.segments import Segments
-from msmedcap.demo.theme import theme
 from msmedcap.demo.turns import Turns
 
 PROMPT = """
 window.prompt_ = (points, box) => trigger('prompt', {points: points, box: box});
 """
-
-
-STYLES = [Path(cards.__file__).with_name(name) for name in ("style.css", "segment.css")]
 
 
 class Page:
@@ -64,21 +58,3 @@ class Page:
         return types.SimpleNamespace(
             predictor=predictor, segments=Segments(predictor), maps=maps, shown=shown, reading=reading, view="here"
         )
-
-
-def launch(page: Page) -> str:
-    """Serves the page on a free port; returns its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    _, url, _ = page.blocks.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        theme=theme(),
-        css_paths=STYLES,
-        run_history=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-    )
-    return url

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+from chromium import click_at, colours, drop, map_title, opened, wait_for_captions, wait_for_map
 from fake import FakePredictor
 
 pytestmark = pytest.mark.slow
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "demo"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WAIT = 120_000  # milliseconds; a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -35,91 +23,21 @@ def predictor():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    chromium = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
 def served(serve, predictor):
     with serve(predictor) as page:
         yield page
 
 
 @pytest.fixture
-def visit(browser, served):
+def visit(come, served):
     """A function that opens the page as a new visitor; fails the test if the page's own code fails."""
-    opened, faults = [], []
 
-    def come(**settings):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(served.url)
+    def visit(**settings):
+        page = come(served.url, **settings)
         page.wait_for_selector("#mm-captions .mm-card")
         return page
 
-    yield come
-    for context in opened:
-        context.close()
-    assert faults == []
-
-
-AREA = "document.querySelector('.mm-viewer').parentElement.mmViewer"  # the running picture area
-DRAWN = """at => { const c = document.querySelector('.mm-v-canvas').getContext('2d');
-    return at.map(([x, y]) => [...c.getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data].slice(0, 3)); }"""
-
-
-def drop(page, path: Path) -> None:
-    page.set_input_files("#mm-file input[type=file]", path)
-
-
-def wait_for_captions(page) -> list[str]:
-    """The captions, once they are written and their words can be chosen; read in one go, for the cards may be drawn again."""
-    ready = """() => {
-        const cards = [...document.querySelectorAll('#mm-captions .mm-caption')];
-        const texts = cards.map(one => one.innerText.replace(/\\s+/g, ' ').trim());
-        const written = document.querySelector('.mm-written')?.textContent.startsWith('Written for');
-        return written && document.querySelector('#mm-captions [data-word]') ? texts : null; }"""
-    return page.wait_for_function(ready).json_value()
-
-
-def opened(page) -> str:
-    """The picture area's view once something is drawn in it."""
-    page.wait_for_selector(".mm-viewer[data-empty=false]")
-    page.wait_for_function("document.querySelector('.mm-viewer').dataset.view")
-    return page.locator(".mm-viewer").get_attribute("data-view")
-
-
-def colours(page, *places: tuple[float, float]) -> np.ndarray:
-    """The colours ``[n,3]`` drawn at places (x, y) in the picture's pixels."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    at = [page.evaluate(f"at => {AREA}.geometry.toStage(at)", list(place)) for place in places]
-    return np.array(page.evaluate(DRAWN, at))
-
-
-def click_at(page, x: float, y: float) -> None:
-    """Click the picture's pixel (x, y)."""
-    dx, dy = page.evaluate(f"at => {AREA}.geometry.toStage(at)", [x, y])
-    page.locator(".mm-v-stage").click(position={"x": dx, "y": dy})
-
-
-def map_title(page) -> str:
-    return page.locator(".mm-v-title").inner_text()
-
-
-def wait_for_map(page, words: str) -> None:
-    page.wait_for_function("words => document.querySelector('.mm-v-title').textContent.includes(words)", arg=words)
+    return visit
 
 
 PLACES = [(64.5, 48.5), (5.5, 5.5), (100.5, 70.5)]
@@ -130,7 +48,9 @@ def test_a_scan_is_dropped_then_captions_and_maps_are_read(visit, served, predic
     drop(page, ct_file)
     opened(page)
     expected = predictor.fresh().set_scan(ct_file)
-    assert (colours(page, *PLACES) == [expected.picture[int(y), int(x)] for x, y in PLACES]).all(), "the scan alone at first"
+    assert (colours(page, *PLACES) == [expected.picture[int(y), int(x)] for x, y in PLACES]).all(), (
+        "the scan alone at first"
+    )
     captions = wait_for_captions(page)
     assert captions == list(expected.captions().values()) and len(captions) == 3 and all(captions)
 
@@ -187,7 +107,9 @@ def test_a_place_is_compared_by_mouse_and_by_keyboard(visit, ct_file):
     page.focus(".mm-v-stage")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("old => document.querySelector('.mm-v-place-mark').getAttribute('transform') !== old", arg=mark)
+    page.wait_for_function(
+        "old => document.querySelector('.mm-v-place-mark').getAttribute('transform') !== old", arg=mark
+    )
 
 
 def test_a_word_is_chosen_and_its_map_is_shown(visit, ct_file):
@@ -237,7 +159,9 @@ def test_two_visitors_never_mix(visit, ct_file, png_file):
     one.wait_for_selector("#mm-maps .mm-group:last-child button:last-child[aria-pressed=true]")
     assert map_title(two) == "No map"
     one.reload()
-    assert wait_for_captions(one) == mine and wait_for_captions(two) == theirs, "a page loaded again shows what it showed"
+    assert wait_for_captions(one) == mine and wait_for_captions(two) == theirs, (
+        "a page loaded again shows what it showed"
+    )
     assert "128 by 96" in one.locator(".mm-v-canvas").get_attribute("aria-label")
 
 
@@ -261,7 +185,9 @@ def test_nothing_shuts_out_a_reader(visit, ct_file, scheme):
         # Gradio's own upload field nests a button in a button; everything else of the page is checked.
         rules = {"exclude": [["#mm-file"]]}
         found = axe.Axe().run(page, context=rules).response["violations"]
-        return [f"{f['id']}: {n['html'][:120]}" for f in found if f["impact"] in ("serious", "critical") for n in f["nodes"]]
+        return [
+            f"{f['id']}: {n['html'][:120]}" for f in found if f["impact"] in ("serious", "critical") for n in f["nodes"]
+        ]
 
     page = visit(color_scheme=scheme)
     assert faults(page) == []

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 from fake import FakePredictor
-from test_browser import FLAGS, WAIT
 
 pytestmark = pytest.mark.slow
 TRUE = "Axial CT of the chest. Nodule on the right."
@@ -31,29 +29,16 @@ def served(serve, ct_file, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(served):
-    """A function that opens the tab "Cases" in a browser; fails the test if the page's own code fails."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    faults = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=FLAGS)
+def visit(come, served):
+    """A function that opens the tab "Cases" as a new visitor."""
 
-        def come(width: int = 1280, **settings):
-            page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
-            page.set_default_timeout(WAIT)
-            page.on("pageerror", lambda error: faults.append(str(error)))
-            page.goto(served.url)
-            page.get_by_role("tab", name="Cases").click()
-            page.wait_for_selector("table.mm-cases tbody tr")
-            return page
+    def visit(width: int = 1280, **settings):
+        page = come(served.url, size=(width, 900), **settings)
+        page.get_by_role("tab", name="Cases").click()
+        page.wait_for_selector("table.mm-cases tbody tr")
+        return page
 
-        yield come
-        browser.close()
-    assert faults == []
+    return visit
 
 
 def rows(page) -> list[str]:
@@ -102,7 +87,9 @@ def test_a_case_opens_by_keyboard_and_the_way_back_ends_where_it_began(visit):
     page = visit()
     page.get_by_role("button", name="Open case case-7").press("Enter")
     page.wait_for_selector(".mm-viewer[data-empty=false]")
-    page.wait_for_function("document.querySelectorAll('.mm-case h4').length === 2")  # the run's captions, and the new ones
+    page.wait_for_function(
+        "document.querySelectorAll('.mm-case h4').length === 2"
+    )  # the run's captions, and the new ones
     panel = page.locator(".mm-case")
     assert "case-7" in panel.inner_text() and TRUE in panel.inner_text() and panel.locator("mark.mm-no").count() >= 1
     assert page.locator(".mm-v-canvas").get_attribute("aria-label").startswith("CT")

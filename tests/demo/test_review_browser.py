@@ -5,44 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import shutil
-import socket
 from pathlib import Path
 
 import pytest
-from review_server import options, review_page
+from review_server import review_page
 from review_study import SECRETS, SYSTEMS, author, made_study
+from serving import serve_blocks
 
 from msmedcap.demo.review.rated import read_rated
 from msmedcap.demo.store import ReviewStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
-WAIT = 120_000  # milliseconds; a busy machine
 CASES = 3
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    chromium = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +29,8 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(store):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     page = review_page(str(store._engine.url))
-    _, address, _ = page.launch(**options(port))
-    yield address
+    yield serve_blocks(page, "review.css")
     page.close()
 
 
@@ -71,19 +42,11 @@ def study(store):
 
 
 @pytest.fixture
-def visit(browser, served, study):
-    """A function that opens the page and logs a reader in; fails the test if the page's own code fails."""
-    opened, faults = [], []
+def visit(come, served, study):
+    """A function that opens the page and logs a reader in."""
 
-    def come(name="anna", *, watch=None, **settings):
-        context = browser.new_context(viewport={"width": 1360, "height": 900}, **settings)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        if watch is not None:
-            watch(page)
-        page.goto(served)
+    def visit(name="anna", **settings):
+        page = come(served, size=(1360, 900), **settings)
         page.select_option("#mm-review select[name=study]", study[0])
         page.fill("#mm-review input[name=name]", name)
         page.fill("#mm-review input[name=secret]", SECRETS[name])
@@ -91,10 +54,7 @@ def visit(browser, served, study):
         at(page)
         return page
 
-    yield come
-    for context in opened:
-        context.close()
-    assert faults == []
+    return visit
 
 
 def at(page, place=None):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from review_study import SECRETS, made_study
+from serving import free_port
 
 from msmedcap.demo.review.desk import Desk
 from msmedcap.demo.review.rated import read_rated
@@ -33,10 +33,7 @@ class Server:
     """A page with the review alone, in a process of its own."""
 
     def __init__(self, url: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, str(Path(__file__).with_name("review_server.py")), url, str(port)]
+        command = [sys.executable, str(Path(__file__).with_name("review_server.py")), url, str(free_port())]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False"}
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

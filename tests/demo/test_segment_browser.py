@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import drop, wait_for_captions
 from PIL import Image
-from test_browser import CHECKPOINT, WAIT, browser, drop, wait_for_captions  # noqa: F401
 
 from msmedcap.data.phantoms import make_phantom
 from msmedcap.data.phantoms.examples import save_dicom
 
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "demo"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -39,17 +40,10 @@ def served(serve, predictor):
 
 
 @pytest.fixture
-def visit(browser, served):  # noqa: F811
-    faults: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(served.url)
+def visit(come, served):
+    page = come(served.url, size=(1280, 1000), accept_downloads=True)
     page.wait_for_selector("#mm-captions .mm-card")
-    yield page
-    context.close()
-    assert faults == []
+    return page
 
 
 def middle(mask: np.ndarray) -> tuple[int, int]:

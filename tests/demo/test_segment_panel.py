@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from fake import FakePredictor
 from PIL import Image
-from segment_harness import Page, launch
-from test_browser import browser  # noqa: F401
+from segment_harness import Page
+from serving import serve_blocks
 
 from msmedcap.demo.segment_cards import segments_card
 from msmedcap.demo.segments import Segments
 
 HEIGHT, WIDTH = 60, 100
-WAIT = 30_000  # milliseconds
 
 
 def png() -> bytes:
@@ -56,7 +55,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
 
         def start(page: Page) -> str:
             running.append(page.blocks)
-            return launch(page)
+            return serve_blocks(page.blocks, "segment.css")
 
         yield start
         for blocks in running:
@@ -72,18 +71,22 @@ def served(serving: Callable) -> Page:
 
 
 @pytest.fixture
-def visit(browser, served):  # noqa: F811
-    context = browser.new_context(viewport={"width": 700, "height": 1000}, accept_downloads=True)
-    faults: list[str] = []
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(served.url)
+def arrive(come):
+    """A function that opens a page of the panel."""
+
+    def arrive(url: str, *, width: int = 700, **settings):
+        page = come(url, size=(width, 1000), **settings)
+        page.wait_for_function("window.prompt_ !== undefined")
+        return page
+
+    return arrive
+
+
+@pytest.fixture
+def visit(arrive, served):
+    page = arrive(served.url, accept_downloads=True)
     page.wait_for_selector("#mm-segments .mm-segments")
-    page.wait_for_function("window.prompt_ !== undefined")
-    yield page
-    context.close()
-    assert faults == []
+    return page
 
 
 def shown(page) -> dict:
@@ -215,40 +218,27 @@ def test_masks_are_downloaded_and_nothing_stays_on_the_server(visit, served) -> 
     assert {"image.dcm", "segmentation.dcm"} <= set(download(visit, "#mm-segment-dicom"))
 
 
-def test_two_visitors_do_not_share(browser, served, visit) -> None:  # noqa: F811
+def test_two_visitors_do_not_share(arrive, served, visit) -> None:
     prompt(visit, [[20, 20, 1]])
     status(visit, "Right Lung")
-    context = browser.new_context()
-    other = context.new_page()
-    other.set_default_timeout(WAIT)
-    other.goto(served.url)
-    other.wait_for_function("window.prompt_ !== undefined")
+    other = arrive(served.url)
     prompt(other, [], [50, 5, 95, 50])
     status(other, "Left Lung")
     assert other.locator(".mm-legend tbody tr").count() == visit.locator(".mm-legend tbody tr").count() == 1
-    context.close()
 
 
 @pytest.mark.parametrize("width", [340, 900])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_hangs_over_the_edge(browser, served, width: int, scheme: str) -> None:  # noqa: F811
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    page.goto(served.url)
-    page.wait_for_function("window.prompt_ !== undefined")
+def test_nothing_hangs_over_the_edge(arrive, served, width: int, scheme: str) -> None:
+    page = arrive(served.url, width=width, color_scheme=scheme)
     prompt(page, [[20.5, 20.25, 1], [60, 10, 0]], [5, 5, 77, 50])
     status(page, "pixels")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    context.close()
 
 
-def test_only_the_encoder_waits_for_a_turn(browser, serving) -> None:  # noqa: F811
+def test_only_the_encoder_waits_for_a_turn(arrive, serving) -> None:
     made = Page(FakePredictor(), png(), drawn=False)
-    page = browser.new_page()
-    page.set_default_timeout(WAIT)
-    page.goto(serving(made))
-    page.wait_for_function("window.prompt_ !== undefined")
+    page = arrive(serving(made))
     with made.turns.ticket("somebody"):
         prompt(page, [[20, 20, 1]])
         status(page, "Waiting for the models: 1 ahead of you")
@@ -262,15 +252,11 @@ def test_only_the_encoder_waits_for_a_turn(browser, serving) -> None:  # noqa: F
     page.click("#mm-segment-hottest")
     status(page, "There is no map yet")
     assert session.predictor.prepared == 1
-    page.close()
 
 
-def test_without_a_segmenter_there_is_one_sentence(browser, serving) -> None:  # noqa: F811
+def test_without_a_segmenter_there_is_one_sentence(come, serving) -> None:
     absent = "The folder lacks segmenter; make it with: python -m msmedcap train segmentation"
-    page = browser.new_page()
-    page.set_default_timeout(WAIT)
-    page.goto(serving(Page(FakePredictor(absent=absent), png())))
+    page = come(serving(Page(FakePredictor(absent=absent), png())))
     page.wait_for_selector(".mm-absent")
     assert absent in page.locator(".mm-absent").inner_text()
     assert page.locator("#mm-segment-keep").count() == 0 or not page.locator("#mm-segment-keep").is_visible()
-    page.close()

@@ -229,7 +229,7 @@ def test_an_export_tells_neither_when_nor_of_whom(tmp_path: Path) -> None:
     window = Window(400, 40)
     write_dicom(scan, values, modality="CT", body_part="CHEST", spacing=(0.5, 1.5), window=window, intercept=-1024)
     file = pydicom.dcmread(scan)
-    file.PatientName, file.PatientID, file.StudyDate = "Mueller^Anna", "4711", "20260101"
+    file.PatientName, file.PatientID, file.StudyDate = "Mueller^Anna", "MRN-4711", "20260101"
     file.save_as(scan)
     segments = Segments(FakePredictor().set_scan(scan))
     segments.add(45, 25)
@@ -238,7 +238,7 @@ def test_an_export_tells_neither_when_nor_of_whom(tmp_path: Path) -> None:
         assert {entry.date_time for entry in pack.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     found = files_of(data)
     assert all(
-        word not in content for content in found.values() for word in (b"ueller", b"MUELLER", b"4711", b"20260101")
+        word not in content for content in found.values() for word in (b"ueller", b"MUELLER", b"MRN-4711", b"20260101")
     )
     import highdicom
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 from fake import FakePredictor
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from test_browser import FLAGS, WAIT
 
 pytestmark = pytest.mark.slow
 SECRET = "ZZSECRETZZ"
@@ -26,39 +24,17 @@ def served(serve, tmp_path_factory):
         yield page
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def visit(browser, served):
-    """A function that opens the page as a new visitor; fails the test if the page's own code fails."""
-    contexts, faults = [], []
+def visit(come, served):
+    """A function that opens the page as a new visitor."""
 
-    def come(width: int = 1280, **settings):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(served.url)
+    def visit(width: int = 1280, **settings):
+        page = come(served.url, size=(width, 900), **settings)
         page.wait_for_function("sessionStorage.getItem('msmedcap-visitor')")
         page.wait_for_selector("#mm-tray .mm-none")
         return page
 
-    yield come
-    for context in contexts:
-        context.close()
-    assert faults == []
+    return visit
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +56,9 @@ def send(page, files: list[Path]) -> None:
 
 
 def states(page) -> dict[str, str]:
-    return {item.get_attribute("data-id"): item.get_attribute("data-state") for item in page.locator("#mm-tray li").all()}
+    return {
+        item.get_attribute("data-id"): item.get_attribute("data-state") for item in page.locator("#mm-tray li").all()
+    }
 
 
 def wait_for_state(page, scan: str, state: str) -> None:
@@ -118,7 +96,9 @@ def test_several_files_are_sent_captioned_taken_home_and_there_after_a_reload(vi
     page.locator("#mm-tray li").first.click()
     page.wait_for_selector('#mm-tray li[data-id=scan-01][aria-selected="true"]')
     first = page.locator("#mm-captions .mm-caption").all_inner_texts()
-    assert len(first) == 3 and all("MSMedCap" in t or "BLIP2" in t for t in first)  # the captions came back with the scan
+    assert len(first) == 3 and all(
+        "MSMedCap" in t or "BLIP2" in t for t in first
+    )  # the captions came back with the scan
 
     page.get_by_role("button", name="Caption all").click()
     wait_for_rows(page, 2)

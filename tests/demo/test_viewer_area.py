@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from viewer_harness import Bench, launch
+from chromium import AREA, colours, on_stage, settle
+from serving import serve_blocks
+from viewer_harness import Bench
 
 pytestmark = pytest.mark.slow
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-WAIT = 60_000  # milliseconds; a busy machine
-AREA = "document.querySelector('.mm-viewer').parentElement.mmViewer"  # the running area
 TITLED = "document.querySelector('.mm-v-title').textContent !== 'No map'"
 SIZES = """() => ['.mm-viewer', '.mm-v-stage', '.mm-v-bar', '.mm-v-map', '.mm-v-strip'].map(name => {
     const box = document.querySelector(name).getBoundingClientRect();
@@ -25,23 +22,9 @@ INSIDE = """node => [...node.querySelectorAll('button, select, input')]
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("scans"))
-    made.url = launch(made)
+    made.url = serve_blocks(made.page)
     yield made
     made.page.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    chromium = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
 
 
 @dataclass
@@ -63,7 +46,7 @@ class Area:
 
     def settle(self) -> None:
         """Until what was set is drawn."""
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        settle(self.page)
 
     def stage(self) -> tuple[float, float, float, float]:
         box = self.page.locator(".mm-v-stage").bounding_box()
@@ -83,9 +66,7 @@ class Area:
     def now(self, x: float, y: float) -> tuple[float, float]:
         """Where (x, y) is shown after zooming and moving."""
         left, top, _, _ = self.stage()
-        dx, dy = self.page.evaluate(
-            "at => document.querySelector('.mm-viewer').parentElement.mmViewer.geometry.toStage(at)", [x, y]
-        )
+        dx, dy = on_stage(self.page, x, y)
         return left + dx, top + dy
 
     def tool(self, name: str) -> None:
@@ -115,11 +96,7 @@ class Area:
 
     def greys(self, *places) -> list[list[int]]:
         """The colours drawn at places of the picture, as it lies now."""
-        left, top, _, _ = self.stage()
-        at = [(x - left, y - top) for x, y in (self.now(*place) for place in places)]
-        read = """at => { const c = document.querySelector('.mm-v-canvas').getContext('2d');
-            return at.map(([x, y]) => [...c.getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data].slice(0, 3)); }"""
-        return self.page.evaluate(read, at)
+        return colours(self.page, *places).tolist()
 
     def text(self, part: str) -> str:
         return self.page.locator(f".mm-v-{part}").first.inner_text()
@@ -129,18 +106,10 @@ class Area:
 
 
 @pytest.fixture
-def area(browser, bench):
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    faults = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: faults.append(told.text) if "picture area" in told.text else None)
-    page.goto(bench.url)
+def area(come, bench):
+    page = come(bench.url, size=(1280, 860))
     page.wait_for_selector(".mm-viewer")
-    yield Area(page, bench)
-    context.close()
-    assert faults == []
+    return Area(page, bench)
 
 
 @pytest.fixture
@@ -447,6 +416,7 @@ def test_the_toolbar_is_one_stop_and_arrows_move_inside_it(ct):
     ct.page.keyboard.press("ArrowRight")
     assert ct.page.evaluate("document.activeElement.dataset.name") == "window"
     ct.page.keyboard.press("Enter")
+    ct.settle()  # the buttons follow with the next drawn picture
     assert ct.page.locator("[data-name=window]").get_attribute("aria-pressed") == "true"
     ct.page.keyboard.press("End")
     assert ct.page.evaluate("document.activeElement.dataset.name") == "help" and stops.count() == 1

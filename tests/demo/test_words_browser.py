@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
+from chromium import drop, opened, wait_for_captions, wait_for_map
 from fake import FakePredictor
-from test_browser import FLAGS, WAIT, drop, opened, wait_for_captions, wait_for_map
+
+from msmedcap.explain.words import METHOD
 
 pytestmark = pytest.mark.slow
 WORD = '#mm-captions [data-system="{}"] [data-word="{}"]'
@@ -19,36 +18,16 @@ def served(serve, tmp_path_factory):
         yield page
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the playwright package")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        pytest.skip("the browser test needs Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def page(browser, served, ct_file):
-    """The page with a CT and its captions; fails the test if the page's own code fails."""
-    faults: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(served.url)
+def page(come, served, ct_file):
+    """The page with a CT and its captions."""
+    page = come(served.url, size=(1280, 1000))
     page.wait_for_selector("#mm-captions .mm-card")
     drop(page, ct_file)
     opened(page)
     wait_for_captions(page)
     page.wait_for_selector("#mm-captions [data-word][title]")
-    yield page
-    context.close()
-    assert faults == []
+    return page
 
 
 def focused(page) -> str:
@@ -57,7 +36,7 @@ def focused(page) -> str:
 
 def test_a_click_on_a_word_shows_its_map_and_what_is_known_of_it(page):
     page.locator(WORD.format("MSMedCap", 1)).click()
-    wait_for_map(page, "“scan,”: CLIP branch, gradient")
+    wait_for_map(page, f"“scan,”: CLIP branch, {METHOD}")
     assert page.locator(WORD.format("MSMedCap", 1)).get_attribute("aria-pressed") == "true"
     assert page.locator("#mm-captions [aria-pressed=true]").count() == 1
     page.get_by_role("tab", name="Words").click()
@@ -66,7 +45,7 @@ def test_a_click_on_a_word_shows_its_map_and_what_is_known_of_it(page):
     assert "Raw Q-Former maps do not depend on the words" in card.inner_text()
 
     page.locator("#mm-word-branch").get_by_label("SAM").check()
-    wait_for_map(page, "“scan,”: SAM branch, gradient")
+    wait_for_map(page, f"“scan,”: SAM branch, {METHOD}")
     page.locator(WORD.format("BLIP2", 0)).click()
     wait_for_map(page, "“axial”: CLIP branch")
     assert not page.locator("#mm-word-branch").is_visible()  # BLIP2 has one branch
@@ -111,4 +90,6 @@ def test_unsure_words_are_tinted_when_asked(page):
     page.locator("#mm-word-tint").get_by_role("checkbox").check()
     page.wait_for_function(f"({ground})('{unsure.replace(chr(39), '')}') !== 'rgba(0, 0, 0, 0)'")
     assert page.evaluate(ground, unsure) != page.evaluate(ground, sure)
-    assert "underline" in page.evaluate("word => getComputedStyle(document.querySelector(word)).textDecorationLine", unsure)
+    assert "underline" in page.evaluate(
+        "word => getComputedStyle(document.querySelector(word)).textDecorationLine", unsure
+    )

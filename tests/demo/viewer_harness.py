@@ -13,13 +13,9 @@ import numpy as np
 
 from msmedcap.data.scans import Scan, Window, open_scan, write_dicom
 from msmedcap.demo import viewer
-from msmedcap.demo.theme import theme
+from msmedcap.demo.panels import LAST, OWN
 from msmedcap.demo.viewer_state import Sent, viewer_state
 from msmedcap.explain.maps import Map
-
-OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-LAST: dict[str, Any] = {**OWN, "trigger_mode": "always_last"}
-STYLES = [Path(viewer.__file__).with_name(name) for name in ("style.css",)]
 
 
 def made_ct(path: Path) -> Scan:
@@ -175,18 +171,3 @@ class Bench:
             return self._updates(full=name == "full")
 
         return act
-
-
-def launch(bench: Bench, *, port: int | None = None) -> str:
-    """Serves the bench; returns its address."""
-    _, url, _ = bench.page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        theme=theme(),
-        css_paths=STYLES,
-        run_history=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-    )
-    return url
