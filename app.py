@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from msmedcap.config import UserError
-from msmedcap.demo import logs
-from msmedcap.demo.accounts import hash_password
+from msmedcap.demo.serving import logs
+from msmedcap.demo.serving.accounts import hash_password
 
 
 class _Parser(argparse.ArgumentParser):
@@ -162,15 +162,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> None:
     """Load the models, open the page and wait; raises :class:`UserError` where a setting is wrong or the port is taken."""
-    from msmedcap.demo import zero_gpu
+    from msmedcap.demo.serving import zero_gpu
 
     if args.backup and not args.reviews:
         raise UserError("--backup saves the ratings of reader studies; name their database with --reviews.")
     zero_gpu.prepare()  # before anything imports torch
-    from msmedcap.demo import signin
-    from msmedcap.demo.one_thread import one_thread
     from msmedcap.demo.page import build_page
     from msmedcap.demo.review.saving import saved
+    from msmedcap.demo.serving import signin
+    from msmedcap.demo.serving.one_thread import one_thread
     from msmedcap.predictor import load
 
     who = signin.choose(args.auth, allow=args.allow)

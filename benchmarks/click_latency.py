@@ -37,7 +37,7 @@ from msmedcap.data.phantoms import make_phantom
 from msmedcap.data.phantoms.examples import save_dicom
 from msmedcap.data.scans import write_dicom
 from msmedcap.demo.page import build_page
-from msmedcap.demo.segments import Segments
+from msmedcap.demo.structures.segments import Segments
 from msmedcap.predictor import Predictor
 
 GOAL = 200  # milliseconds

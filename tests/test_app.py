@@ -87,7 +87,7 @@ def test_a_missing_accounts_file_is_one_line(app, capsys, tmp_path):
 
 
 def test_a_password_hash_is_printed(app, capsys, monkeypatch):
-    from msmedcap.demo.accounts import verify
+    from msmedcap.demo.serving.accounts import verify
 
     monkeypatch.setattr("getpass.getpass", lambda prompt: "sesame")
     assert app.main(["--hash-password"]) == 0

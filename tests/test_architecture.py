@@ -60,7 +60,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "surface_distance": ("msmedcap.evaluation.overlap",),
     "pycocoevalcap": ("msmedcap.evaluation.coco_toolkit",),
     "transformers": ("msmedcap.models", "msmedcap.evaluation.neural"),
-    "matplotlib": ("msmedcap.demo.encoding", "msmedcap.evaluation"),
+    "matplotlib": ("msmedcap.demo.viewer.encoding", "msmedcap.evaluation"),
 }
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msmedcap import load
 from msmedcap.data.phantoms import combinations
-from msmedcap.demo.shipped_run import SHIPPED, phantom_scan, write_shipped_run
+from msmedcap.demo.cases.shipped_run import SHIPPED, phantom_scan, write_shipped_run
 
 
 def main() -> None:

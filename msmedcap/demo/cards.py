@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.session import Reading
-from msmedcap.demo.words import Words, percent
+from msmedcap.demo.words.chosen import Words, percent
 from msmedcap.systems import SYSTEMS
 
 EXPLAINED = {
@@ -25,7 +25,7 @@ _DOTS = '<span class="mm-dots" aria-label="waiting"></span>'
 
 def words_script() -> str:
     """What the cards' component does when a word is chosen: its event ``word`` carries {system, word}."""
-    return Path(__file__).with_name("static").joinpath("words.js").read_text("utf-8")
+    return static_text("words.js")
 
 
 def caption_cards(

@@ -15,9 +15,9 @@ import gradio as gr
 
 from msmedcap.config import parse_point
 from msmedcap.demo.panels import WAITING
+from msmedcap.demo.serving.turns import Turns
+from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
-from msmedcap.demo.turns import Turns
-from msmedcap.demo.uploads import UPLOADS
 from msmedcap.explain.maps import write_maps
 
 if TYPE_CHECKING:

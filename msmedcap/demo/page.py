@@ -16,26 +16,27 @@ from starlette.middleware import Middleware
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import bundled_examples, open_scan
-from msmedcap.demo import case_cards
+from msmedcap.demo.cases import cards as case_cards
+from msmedcap.demo.cases.explorer import Explorer
+from msmedcap.demo.cases.figure import FigureTab
+from msmedcap.demo.cases.library import Library, library
+from msmedcap.demo.cases.runs import Run
 from msmedcap.demo.endpoints import Endpoints
-from msmedcap.demo.explorer import Explorer
-from msmedcap.demo.figure import FigureTab
-from msmedcap.demo.health import Health
-from msmedcap.demo.library import Library, library
-from msmedcap.demo.limits import Shut, UploadLimit, cleaning
-from msmedcap.demo.logs import Journal
+from msmedcap.demo.frontend import STYLES
 from msmedcap.demo.panels import OWN, Updates
 from msmedcap.demo.restoring import Restoring
 from msmedcap.demo.review.panel import ReviewPanel
-from msmedcap.demo.runs import Run
 from msmedcap.demo.scan_tab import ScanTab
 from msmedcap.demo.screen import HEADER
-from msmedcap.demo.segment_endpoint import SegmentEndpoint
+from msmedcap.demo.serving.health import Health
+from msmedcap.demo.serving.limits import Shut, UploadLimit, cleaning
+from msmedcap.demo.serving.logs import Journal
+from msmedcap.demo.serving.signin import SignIn
+from msmedcap.demo.serving.turns import Turns
+from msmedcap.demo.serving.uploads import CountUploads
 from msmedcap.demo.session import Store, sentence
-from msmedcap.demo.signin import SignIn
+from msmedcap.demo.structures.endpoint import SegmentEndpoint
 from msmedcap.demo.theme import theme
-from msmedcap.demo.turns import Turns
-from msmedcap.demo.uploads import CountUploads
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 SCAN, CASES, FIGURE, REVIEW = "scan", "cases", "figure", "review"
 MAX_UPLOAD_MB = 512
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
-STYLES = ("style.css", "explorer.css", "segment.css", "words.css", "tray.css", "review.css")
 
 
 def build_page(
@@ -161,7 +161,7 @@ class Page:
             "ssr_mode": False,
             "footer_links": ["api"],
             "theme": theme(),
-            "css_paths": [Path(__file__).with_name(name) for name in STYLES],
+            "css_paths": list(STYLES),
             "app_kwargs": {
                 "middleware": [
                     Middleware(Shut),

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from msmedcap.demo.logs import Journal
+from msmedcap.demo.serving.logs import Journal
+from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.session import Session
-from msmedcap.demo.turns import Turns
 
 Updates = dict[Any, Any]
 # The page's own events: not offered to programs. Progress is said in our own status line.

@@ -1,21 +1,20 @@
 """A page that is loaded again shows what it showed before. Comes in: the token a tab kept. Goes out: the visitor's session, shown.
 
 The token lies in the tab's ``sessionStorage``: it goes with the tab, so the next reader at the same computer does not find the
-scans of the one before. Who may come back, and for how long, is :mod:`msmedcap.demo.visitors`.
+scans of the one before. Who may come back, and for how long, is :mod:`msmedcap.demo.serving.visitors`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.panels import OWN, Seam, Updates
 from msmedcap.demo.session import Store
-from msmedcap.demo.tray_panel import TrayPanel, once
+from msmedcap.demo.tray.panel import TrayPanel, once
 
-_SCRIPT = Path(__file__).with_name("static") / "visitor.js"
 _KEPT = "() => { try { return [{token: sessionStorage.getItem('msmedcap-visitor') ?? ''}]; } catch { return [{}]; } }"
 
 
@@ -24,7 +23,7 @@ class Restoring:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        script = _SCRIPT.read_text(encoding="utf-8")
+        script = static_text("visitor.js")
         self._token = gr.HTML(None, html_template="<span></span>", apply_default_css=False, js_on_load=script)
 
     def wire(self, blocks: gr.Blocks, seam: Seam, tray: TrayPanel) -> None:

@@ -2,7 +2,7 @@
 
 Comes in: a predictor (real or fake) and the examples. Goes out: the tab's components with their events attached; it is the
 :class:`~msmedcap.demo.panels.Seam` that panels are attached to. What stands where is :mod:`msmedcap.demo.screen`; what a
-visitor opened lives in :mod:`msmedcap.demo.session`; whose turn it is at the models in :mod:`msmedcap.demo.turns`.
+visitor opened lives in :mod:`msmedcap.demo.session`; whose turn it is at the models in :mod:`msmedcap.demo.serving.turns`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import gradio as gr
 import numpy as np
 
 from msmedcap.config import UserError
-from msmedcap.demo.logs import Journal
 from msmedcap.demo.panels import LAST, OWN, WAITING, Updates
 from msmedcap.demo.screen import MANUAL, Screen
+from msmedcap.demo.serving.logs import Journal
+from msmedcap.demo.serving.turns import Cancelled, Ticket, Turns, place_words
 from msmedcap.demo.session import Session, Store, sentence
-from msmedcap.demo.turns import Cancelled, Ticket, Turns, place_words
-from msmedcap.demo.words import spell
+from msmedcap.demo.words.chosen import spell
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor

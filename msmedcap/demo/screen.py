@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from msmedcap.demo import cards, case_cards, viewer
+from msmedcap.demo import cards
+from msmedcap.demo.cases import cards as case_cards
 from msmedcap.demo.panels import Updates
-from msmedcap.demo.segment_panel import SegmentPanel
 from msmedcap.demo.session import Session
-from msmedcap.demo.thumbnails import ALONE, PICK_ITEM, example_list, map_list
-from msmedcap.demo.tray_panel import TrayPanel
-from msmedcap.demo.viewer_state import viewer_state
-from msmedcap.demo.words_panel import WordsPanel
+from msmedcap.demo.structures.panel import SegmentPanel
+from msmedcap.demo.tray.panel import TrayPanel
+from msmedcap.demo.viewer import area as viewer
+from msmedcap.demo.viewer.state import viewer_state
+from msmedcap.demo.viewer.thumbnails import ALONE, PICK_ITEM, example_list, map_list
+from msmedcap.demo.words.panel import WordsPanel
 from msmedcap.evaluation.faithfulness import measured
 from msmedcap.systems import PRESETS
 

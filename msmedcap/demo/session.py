@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from msmedcap.config import UserError
 from msmedcap.data.scans import Found, Scan, ScanError, open_scan
 from msmedcap.demo.reading import Reading, sentence, view_of, window_words, write_captions
-from msmedcap.demo.segments import Segments
-from msmedcap.demo.tray import Entry, Tray, Walk, written
-from msmedcap.demo.viewer_state import Sent
-from msmedcap.demo.visitors import GRACE_SECONDS, Visitors
-from msmedcap.demo.words import Words
+from msmedcap.demo.serving.visitors import GRACE_SECONDS, Visitors
+from msmedcap.demo.structures.segments import Segments
+from msmedcap.demo.tray.tray import Entry, Tray, Walk, written
+from msmedcap.demo.viewer.state import Sent
+from msmedcap.demo.words.chosen import Words
 
 if TYPE_CHECKING:
-    from msmedcap.demo.runs import Chosen
+    from msmedcap.demo.cases.runs import Chosen
     from msmedcap.explain.maps import Map
     from msmedcap.predictor import Predictor
 
@@ -115,7 +115,7 @@ class Session:
             entry.reading = self.reading
 
     def caption_next(self, walker: int) -> Iterator[Walk]:
-        """The tray's :meth:`~msmedcap.demo.tray.Tray.caption_next`; the scan on show gets its new captions, too."""
+        """The tray's :meth:`~msmedcap.demo.tray.tray.Tray.caption_next`; the scan on show gets its new captions, too."""
         walk = self.tray.walk
         yield from self.tray.caption_next(self._models, walker)
         entry = self.tray.open

@@ -38,7 +38,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Callable:
     @contextmanager
     def running(predictor, *, auth=None, **settings) -> Iterator[Served]:
         from msmedcap.demo.page import build_page
-        from msmedcap.demo.signin import SignIn
+        from msmedcap.demo.serving.signin import SignIn
 
         cache = tmp_path_factory.mktemp("gradio")
         with pytest.MonkeyPatch.context() as patch:

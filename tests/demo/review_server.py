@@ -18,6 +18,6 @@ def review_page(url: str) -> gr.Blocks:
 
 if __name__ == "__main__":
     page = review_page(sys.argv[1])
-    sys.stdout.write(f"{serve_blocks(page, 'review.css', port=int(sys.argv[2]))}\n")
+    sys.stdout.write(f"{serve_blocks(page, port=int(sys.argv[2]))}\n")
     sys.stdout.flush()
     page.block_thread()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from msmedcap.demo.accounts import hash_password
 from msmedcap.demo.review import forms
 from msmedcap.demo.review.blind import picture_png
 from msmedcap.demo.review.desk import Desk
 from msmedcap.demo.review.making import Made, Plan, make_study
+from msmedcap.demo.serving.accounts import hash_password
 from msmedcap.demo.store import NewCase, ReviewStore
 
 SYSTEMS = ("MSMedCap", "BLIP2", "SAM-BLIP2")

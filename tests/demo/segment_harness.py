@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from msmedcap.demo import cards
-from msmedcap.demo.logs import Journal
 from msmedcap.demo.panels import Updates
-from msmedcap.demo.segment_panel import SegmentPanel
-from msmedcap.demo.segments import Segments
-from msmedcap.demo.turns import Turns
+from msmedcap.demo.serving.logs import Journal
+from msmedcap.demo.serving.turns import Turns
+from msmedcap.demo.structures.panel import SegmentPanel
+from msmedcap.demo.structures.segments import Segments
 
 PROMPT = """
 window.prompt_ = (points, box) => trigger('prompt', {points: points, box: box});

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import gradio as gr
 
-from msmedcap.demo import cards
+from msmedcap.demo.frontend import STYLES
 from msmedcap.demo.theme import theme
-
-DEMO = Path(cards.__file__).parent
 
 
 def free_port() -> int:
@@ -20,13 +17,13 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def serve_blocks(blocks: gr.Blocks, *styles: str, port: int | None = None) -> str:
-    """Serves ``blocks`` with the page's style and the files ``styles`` of its package; returns the address."""
+def serve_blocks(blocks: gr.Blocks, *, port: int | None = None) -> str:
+    """Serves ``blocks`` with the page's styles; returns the address."""
     _, url, _ = blocks.launch(
         server_name="127.0.0.1",
         server_port=port or free_port(),
         theme=theme(),
-        css_paths=[DEMO / name for name in ("style.css", *styles)],
+        css_paths=list(STYLES),
         run_history=False,
         quiet=True,
         prevent_thread_lock=True,

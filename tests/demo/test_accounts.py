@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msmedcap.config import UserError
-from msmedcap.demo.accounts import checker, hash_password, read_accounts, verify
+from msmedcap.demo.serving.accounts import checker, hash_password, read_accounts, verify
 
 
 def test_a_password_is_salted_and_verified():

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub.errors import EntryNotFoundError
 
 from msmedcap.config import UserError
-from msmedcap.demo.backups import Backups, fetch, snapshot
+from msmedcap.demo.serving.backups import Backups, fetch, snapshot
 
 
 class FakeApi:
@@ -101,7 +101,7 @@ def test_a_failure_is_tried_again_and_keeps_its_words(caplog):
         assert not backups.save()
         assert backups.save()
     assert api.commits == [{"ratings/ratings.jsonl": "one\n"}]
-    assert [r.getMessage() for r in caplog.records if r.name == "msmedcap.demo.backups"] == [
+    assert [r.getMessage() for r in caplog.records if r.name == "msmedcap.demo.serving.backups"] == [
         "the backup failed; it is tried again"
     ]
 

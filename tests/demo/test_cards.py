@@ -6,7 +6,7 @@ import re
 
 from msmedcap.demo.cards import caption_cards, status_line, warning_list
 from msmedcap.demo.session import Reading
-from msmedcap.demo.words import Words
+from msmedcap.demo.words.chosen import Words
 from msmedcap.explain.words import Word
 from msmedcap.systems import SYSTEMS
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msmedcap.demo.encoding import COLOUR_MAPS, lookup, picture_uri
+from msmedcap.demo.viewer.encoding import COLOUR_MAPS, lookup, picture_uri
 
 
 def decode(uri: str) -> np.ndarray:

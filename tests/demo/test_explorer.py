@@ -10,14 +10,15 @@ from PIL import Image
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError, open_scan
-from msmedcap.demo import case_cards, runs, shipped_run
-from msmedcap.demo.browsing import Wanted, browse, disagreement
-from msmedcap.demo.explorer import OWN
-from msmedcap.demo.figure import _ids
-from msmedcap.demo.library import library
-from msmedcap.demo.runs import Chosen, Pictures, find_runs, parse_run, read_run
+from msmedcap.demo.cases import cards as case_cards
+from msmedcap.demo.cases import runs, shipped_run
+from msmedcap.demo.cases.browsing import Wanted, browse, disagreement
+from msmedcap.demo.cases.explorer import OWN
+from msmedcap.demo.cases.figure import _ids
+from msmedcap.demo.cases.library import library
+from msmedcap.demo.cases.runs import Chosen, Pictures, find_runs, parse_run, read_run
+from msmedcap.demo.cases.verdicts import errors
 from msmedcap.demo.session import Session
-from msmedcap.demo.verdicts import errors
 from msmedcap.evaluation.facts import told
 
 TRUE = "Axial CT of the chest. Nodule on the right."

@@ -9,8 +9,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import msmedcap
-from msmedcap.demo.health import Health
-from msmedcap.demo.turns import Turns
+from msmedcap.demo.serving.health import Health
+from msmedcap.demo.serving.turns import Turns
 
 
 def _served(**more):

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from starlette.middleware import Middleware
 
-from msmedcap.demo import limits
-from msmedcap.demo.limits import Shut, UploadLimit, cleaning, forget_pages, sweep, upload_folder
+from msmedcap.demo.serving import limits
+from msmedcap.demo.serving.limits import Shut, UploadLimit, cleaning, forget_pages, sweep, upload_folder
 
 MOST = 100_000
 _apps: dict = {}

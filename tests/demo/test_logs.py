@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from msmedcap.config import UserError
-from msmedcap.demo.logs import Journal, configure, printed
+from msmedcap.demo.serving.logs import Journal, configure, printed
 
 PACKAGE = Path(__file__).parents[2] / "msmedcap"
 NOT_SERVED = ("training", "evaluation", "commands", "convert", "hub")  # what the page's server never runs

@@ -9,7 +9,7 @@ import pytest
 from fake import FakePredictor
 
 from msmedcap.config import UserError
-from msmedcap.demo.one_thread import one_thread
+from msmedcap.demo.serving.one_thread import one_thread
 
 
 class _Noting(FakePredictor):

@@ -12,8 +12,8 @@ from gradio_client import Client
 from PIL import Image
 
 from msmedcap.config import UserError
-from msmedcap.demo.accounts import checker, hash_password
 from msmedcap.demo.page import build_page, read_examples
+from msmedcap.demo.serving.accounts import checker, hash_password
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(store):
     page = review_page(str(store._engine.url))
-    yield serve_blocks(page, "review.css")
+    yield serve_blocks(page)
     page.close()
 
 

@@ -136,7 +136,7 @@ def test_the_seed_fixes_orders_and_letters(study, captions, scans, url):
 
 
 def test_a_reader_comes_later_and_accounts_bring_their_own_secrets(study, captions, scans, url, tmp_path):
-    from msmedcap.demo.accounts import hash_password
+    from msmedcap.demo.serving.accounts import hash_password
 
     accounts = tmp_path / "accounts"
     accounts.write_text(f"ben:{hash_password('bens own')}\n")

@@ -15,8 +15,8 @@ from PIL import Image
 from segment_harness import Page
 from serving import serve_blocks
 
-from msmedcap.demo.segment_cards import segments_card
-from msmedcap.demo.segments import Segments
+from msmedcap.demo.structures.cards import segments_card
+from msmedcap.demo.structures.segments import Segments
 
 HEIGHT, WIDTH = 60, 100
 
@@ -55,7 +55,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
 
         def start(page: Page) -> str:
             running.append(page.blocks)
-            return serve_blocks(page.blocks, "segment.css")
+            return serve_blocks(page.blocks)
 
         yield start
         for blocks in running:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import Window, write_dicom
-from msmedcap.demo.segments import (
+from msmedcap.demo.structures.segments import (
     COLOURS,
     MOST_KEPT,
     VIEW_SIDE,

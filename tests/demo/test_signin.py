@@ -14,9 +14,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from msmedcap.config import UserError
-from msmedcap.demo import signin
-from msmedcap.demo.accounts import hash_password
-from msmedcap.demo.signin import Gate, SignIn, account, choose, patient, user_of
+from msmedcap.demo.serving import signin
+from msmedcap.demo.serving.accounts import hash_password
+from msmedcap.demo.serving.signin import Gate, SignIn, account, choose, patient, user_of
 
 SPACE = {
     "SPACE_ID": "anna/msmedcap",

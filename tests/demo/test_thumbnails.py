@@ -11,7 +11,7 @@ import pytest
 from fake import FakePredictor
 from PIL import Image
 
-from msmedcap.demo.thumbnails import ALONE, example_list, map_list
+from msmedcap.demo.viewer.thumbnails import ALONE, example_list, map_list
 from msmedcap.explain.maps import Map
 
 

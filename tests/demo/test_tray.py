@@ -19,9 +19,10 @@ from pydicom.data import get_testdata_file
 import msmedcap
 from msmedcap.config import UserError
 from msmedcap.data.scans import Found, ScanError, Window, open_scans, write_dicom
-from msmedcap.demo import tray_cards, tray_export
 from msmedcap.demo.session import Session
-from msmedcap.demo.tray import CAPTIONED, FAILED, MOST_WRITTEN, WAITING, Tray
+from msmedcap.demo.tray import cards as tray_cards
+from msmedcap.demo.tray import export as tray_export
+from msmedcap.demo.tray.tray import CAPTIONED, FAILED, MOST_WRITTEN, WAITING, Tray
 
 SECRET = "ZZSECRETZZ"
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "demo"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from msmedcap.demo.turns import Cancelled, Turns, place_words
+from msmedcap.demo.serving.turns import Cancelled, Turns, place_words
 
 
 def _until(true, seconds: float = 60.0) -> None:

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from msmedcap.data.scans import ScanError
-from msmedcap.demo import uploads
-from msmedcap.demo.uploads import CountUploads, Uploads
+from msmedcap.demo.serving import uploads
+from msmedcap.demo.serving.uploads import CountUploads, Uploads
 
 
 @pytest.fixture

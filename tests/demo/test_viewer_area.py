@@ -333,7 +333,7 @@ def test_a_map_lies_over_the_scan_with_opacity_and_threshold(ct):
     )
     ct.page.select_option("[aria-label='Colours of the map']", "viridis")
     ct.settle()
-    from msmedcap.demo.encoding import lookup
+    from msmedcap.demo.viewer.encoding import lookup
 
     (drawn,) = ct.greys((180.5, 100.5))
     assert np.abs(np.subtract(drawn, lookup("viridis")[round(180.5 / 200 * 255)])).max() <= 4

@@ -14,9 +14,9 @@ from PIL import Image
 from viewer_harness import heat, made_ct, made_photo, made_series, made_table, made_xray, square
 
 from msmedcap.data.scans import Window, open_scan, write_dicom
-from msmedcap.demo import viewer
-from msmedcap.demo.encoding import packed_grid, values_grid
-from msmedcap.demo.viewer_state import Sent, viewer_state
+from msmedcap.demo.viewer import area as viewer
+from msmedcap.demo.viewer.encoding import packed_grid, values_grid
+from msmedcap.demo.viewer.state import Sent, viewer_state
 
 
 def unpacked(grid: dict) -> np.ndarray:

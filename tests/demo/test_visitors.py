@@ -8,8 +8,8 @@ import time
 import pytest
 from fake import FakePredictor
 
+from msmedcap.demo.serving.visitors import Visitors
 from msmedcap.demo.session import Session, Store
-from msmedcap.demo.visitors import Visitors
 
 
 def opened(store: Store, page: str, file) -> Session:

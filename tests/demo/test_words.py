@@ -7,7 +7,7 @@ from fake import FakePredictor
 
 from msmedcap.config import UserError
 from msmedcap.demo.session import Session
-from msmedcap.demo.words import ABOUT, Words, branches, percent, show_word, spell, word_card
+from msmedcap.demo.words.chosen import ABOUT, Words, branches, percent, show_word, spell, word_card
 from msmedcap.explain.words import METHOD, METHODS, Word
 
 

@@ -20,8 +20,8 @@ from fake import FakePredictor
 
 import msmedcap
 from msmedcap.config import UserError
-from msmedcap.demo import zero_gpu
-from msmedcap.demo.zero_gpu import OnGpu, on_gpu, prepare
+from msmedcap.demo.serving import zero_gpu
+from msmedcap.demo.serving.zero_gpu import OnGpu, on_gpu, prepare
 
 ON = {"SPACES_ZERO_GPU": "true"}
 EXAMPLE = Path(__file__).parents[2] / "assets" / "examples" / "cr-chest.dcm"

@@ -12,9 +12,9 @@ import gradio as gr
 import numpy as np
 
 from msmedcap.data.scans import Scan, Window, open_scan, write_dicom
-from msmedcap.demo import viewer
 from msmedcap.demo.panels import LAST, OWN
-from msmedcap.demo.viewer_state import Sent, viewer_state
+from msmedcap.demo.viewer import area as viewer
+from msmedcap.demo.viewer.state import Sent, viewer_state
 from msmedcap.explain.maps import Map
 
 

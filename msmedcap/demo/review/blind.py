@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from msmedcap.config import UserError
-from msmedcap.demo.encoding import lookup
+from msmedcap.demo.viewer.encoding import lookup
 
 if TYPE_CHECKING:
     from msmedcap.explain.maps import Map

@@ -22,7 +22,7 @@ from msmedcap.config import UserError
 from msmedcap.systems import PRESETS, SYSTEMS
 
 if TYPE_CHECKING:
-    from msmedcap.demo.library import Library
+    from msmedcap.demo.cases.library import Library
     from msmedcap.demo.review.making import Made, Plan
     from msmedcap.demo.store import NewCase, ReviewStore
     from msmedcap.predictor import Predictor
@@ -95,7 +95,7 @@ def _make(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
 
     given: dict[str, str | None] = dict.fromkeys(args.readers)
     if args.accounts:
-        from msmedcap.demo.accounts import read_accounts
+        from msmedcap.demo.serving.accounts import read_accounts
 
         given |= read_accounts(args.accounts)
     seed = {} if args.seed is None else {"seed": args.seed}
@@ -161,8 +161,8 @@ def _cases(
 
 def _run(args: argparse.Namespace) -> tuple[Library, str] | None:
     """The run that the source is, and its name; None for scans."""
-    from msmedcap.demo.library import library
-    from msmedcap.demo.runs import find_runs
+    from msmedcap.demo.cases.library import library
+    from msmedcap.demo.cases.runs import find_runs
 
     if not args.what:
         made = library(None, {})
@@ -206,8 +206,8 @@ def _list(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
 
 def _reader(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
     """One reader more, who sees what the next number of the design sees."""
-    from msmedcap.demo.accounts import hash_password
     from msmedcap.demo.review.making import Plan, new_reader, new_secret
+    from msmedcap.demo.serving.accounts import hash_password
 
     if len(args.readers) != 1:
         raise UserError("Name the one new reader with --readers NAME.")

@@ -1,80 +1,22 @@
 """What a reader's browser asks of the server, and what it is told: plain JSON, nothing that tells the systems apart.
 
-Comes in: requests ``{"do": ..., "token": ...}``. Goes out: answers as dicts; ``{"error": sentence}`` where something is wrong, with
-``"login": True`` where the reader must log in anew. An answer about a case holds a picture, and under each letter a text and
-perhaps a map: no names, times, file names or numbers of systems or cases; the key of a showing is random. A save is answered once
-it is on the disk. Nothing of a reader is kept here but how often a login failed: another process can go on at any moment.
+Comes in: requests that passed the :class:`~msmedcap.demo.review.door.Door`. Goes out: answers as dicts. An answer about a case
+holds a picture, and under each letter a text and perhaps a map: no names, times, file names or numbers of systems or cases; the
+key of a showing is random. A save is answered once it is on the disk.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import secrets
-import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from msmedcap.config import UserError
-from msmedcap.demo.accounts import hash_password, verify
-from msmedcap.demo.reading import sentence
 from msmedcap.demo.review import forms
-from msmedcap.demo.review.design import LETTERS, OWNER
+from msmedcap.demo.review.design import LETTERS
+from msmedcap.demo.review.door import STRANGE, Door, Told
 from msmedcap.demo.store import ReviewStore, Row
-
-LOGIN_SECONDS = 12 * 3600.0
-_AGAIN = "Your login is over; please log in again. What was shown as saved is saved."
-_Told = dict[str, Any]
-
-
-class Door:
-    """Logins of readers and owners; after some failures for one name each further try has to wait longer."""
-
-    FREE, LONGEST = 4, 60.0
-
-    def __init__(self, store: ReviewStore) -> None:
-        self._store = store
-        self._nobody = hash_password(secrets.token_hex(16))
-        self._failed: dict[tuple[str, str], tuple[int, float]] = {}
-        self._lock = threading.Lock()
-
-    def enter(self, key: str, name: str, secret: str, *, owner: bool) -> str:
-        """A token for the study ``key``; raises :class:`UserError` where name and secret do not fit, or it is too early to try."""
-        study = self._study(key)
-        who = (key, OWNER if owner else name.strip())
-        self._wait(who)
-        readers = {} if study is None or owner else {row["name"]: row for row in self._store.readers(study["id"])}
-        reader = readers.get(who[1])
-        stored = self._nobody if study is None else study["owner_hash"] if owner else None
-        if not owner:
-            stored = reader["secret_hash"] if reader else self._nobody
-        right = verify(secret.strip(), stored or self._nobody)
-        if study is None or not right or not (owner or reader):
-            with self._lock:
-                self._failed[who] = (self._failed.get(who, (0, 0.0))[0] + 1, time.monotonic())
-            raise UserError("Name and secret do not fit; they are those that the study's owner gave you.")
-        with self._lock:
-            self._failed.pop(who, None)
-        token = secrets.token_urlsafe(32)
-        self._store.add_login(token, study=study["id"], reader=reader["id"] if reader else None, seconds=LOGIN_SECONDS)
-        return token
-
-    def _study(self, key: str) -> Row | None:
-        try:
-            return self._store.study(key)
-        except UserError:
-            return None
-
-    def _wait(self, who: tuple[str, str]) -> None:
-        with self._lock:
-            if len(self._failed) > 10_000:
-                self._failed.clear()
-            failures, last = self._failed.get(who, (0, 0.0))
-        wait = min(2.0 ** (failures - self.FREE), self.LONGEST) if failures > self.FREE else 0.0
-        left = last + wait - time.monotonic()
-        if left > 0:
-            raise UserError(f"Too many tries; wait {math.ceil(left)} seconds.")
 
 
 class Desk:
@@ -82,30 +24,13 @@ class Desk:
 
     def __init__(self, store: ReviewStore) -> None:
         self._store = store
-        self._door = Door(store)
+        self._door = Door(store, owner=False, doing="answering the review")
 
-    def answer(self, asked: Any) -> _Told:
+    def answer(self, asked: Any) -> Told:
         """The answer to one request, whatever it is."""
-        try:
-            if not isinstance(asked, Mapping):
-                raise UserError("This was no request of the review; load the page again.")
-            do = str(asked.get("do"))
-            if do == "studies":
-                return {"studies": [{"key": row["key"], "title": row["title"]} for row in self._store.studies()]}
-            if do == "login":
-                told = (str(asked.get(name, ""))[:200] for name in ("study", "name", "secret"))
-                return {"token": self._door.enter(*told, owner=False)}
-            login = self._store.login(str(asked.get("token", "")))
-            if login is None or login["reader_id"] is None:
-                return {"error": _AGAIN, "login": True}
-            if do == "logout":
-                self._store.drop_login(str(asked["token"]))
-                return {}
-            return self._reading(do, login, asked)
-        except Exception as error:
-            return {"error": sentence(error, "answering the review")}
+        return self._door.answer(asked, self._reading)
 
-    def _reading(self, do: str, login: Row, asked: Mapping[str, Any]) -> _Told:
+    def _reading(self, do: str, login: Row, asked: Mapping[str, Any]) -> Told:
         reading = _Reading(self._store, login)
         if do == "home":
             return reading.home()
@@ -113,7 +38,7 @@ class Desk:
             return reading.case(asked.get("place"))
         if do == "save":
             return reading.save(asked)
-        raise UserError("This was no request of the review; load the page again.")
+        raise UserError(STRANGE)
 
 
 class _Reading:
@@ -124,14 +49,14 @@ class _Reading:
         self._showings = store.showings(login["reader_id"])
         self._letters = LETTERS[: len(self._showings[0]["letters"])]
 
-    def home(self) -> _Told:
+    def home(self) -> Told:
         """What the reader needs once: the form, the instructions, where to go on."""
         study = next(row for row in self._store.studies() if row["id"] == self._login["study_id"])
         name = next(row["name"] for row in self._store.readers(study["id"]) if row["id"] == self._login["reader_id"])
         told = {"reader": name, "title": study["title"], "instructions": study["instructions"]}
         return {**told, "form": forms.form(self._letters), "at": self._next(), **self._progress()}
 
-    def case(self, place: Any) -> _Told:
+    def case(self, place: Any) -> Told:
         """A showing, opened; raises :class:`UserError` where it is not the reader's to open now."""
         row = self._open(lambda row: row["place"] == place)
         case, captions = self._store.case(row["study_case_id"]), self._store.case_captions(row["study_case_id"])
@@ -157,7 +82,7 @@ class _Reading:
             **self._progress(),
         }
 
-    def save(self, asked: Mapping[str, Any]) -> _Told:
+    def save(self, asked: Mapping[str, Any]) -> Told:
         """Keep the answers; ``complete`` asks for the case to be finished, which waits for what is still open."""
         row = self._open(lambda row: row["key"] == asked.get("case"))
         answers = forms.check(asked.get("answers") or {}, self._letters)
@@ -195,7 +120,7 @@ class _Reading:
         """The first showing that is not finished; None after the last."""
         return next((row["place"] for row in self._showings if not row["complete"]), None)
 
-    def _progress(self) -> _Told:
+    def _progress(self) -> Told:
         """For every showing 2 (finished), 1 (begun) or 0, and which of them can be opened."""
         states = [0 if row["complete"] is None else 1 + row["complete"] for row in self._showings]
         first = sum(row["stage"] == 1 for row in self._showings)

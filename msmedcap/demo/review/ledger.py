@@ -12,13 +12,11 @@ from html import escape
 from typing import Any
 
 from msmedcap.config import UserError
-from msmedcap.demo.reading import sentence
 from msmedcap.demo.review import exports, tables
-from msmedcap.demo.review.design import OWNER
-from msmedcap.demo.review.desk import Door
+from msmedcap.demo.review.door import STRANGE, Door, Told
 from msmedcap.demo.review.rated import Rated, read_rated
 from msmedcap.demo.review.results import results
-from msmedcap.demo.store import ReviewStore
+from msmedcap.demo.store import ReviewStore, Row
 from msmedcap.evaluation.reader_charts import charts
 
 ZIP = "study.zip"
@@ -28,7 +26,6 @@ _TITLES = {
     "scales": "Accuracy, completeness, clarity",
     "errors": "Errors a caption, by category",
 }
-_Told = dict[str, Any]
 
 
 class Ledger:
@@ -36,40 +33,23 @@ class Ledger:
 
     def __init__(self, store: ReviewStore) -> None:
         self._store = store
-        self._door = Door(store)
+        self._door = Door(store, owner=True, doing="counting the study")
 
-    def answer(self, asked: Any) -> _Told:
+    def answer(self, asked: Any) -> Told:
         """The answer to one request, whatever it is."""
-        try:
-            if not isinstance(asked, Mapping):
-                raise UserError("This was no request of the results; load the page again.")
-            do = str(asked.get("do"))
-            if do == "studies":
-                return {"studies": [{"key": row["key"], "title": row["title"]} for row in self._store.studies()]}
-            if do == "login":
-                study, secret = (str(asked.get(name, ""))[:200] for name in ("study", "secret"))
-                return {"token": self._door.enter(study, OWNER, secret, owner=True)}
-            return self._opened(do, asked)
-        except Exception as error:
-            return {"error": sentence(error, "counting the study")}
+        return self._door.answer(asked, self._opened)
 
-    def _opened(self, do: str, asked: Mapping[str, Any]) -> _Told:
-        login = self._store.login(str(asked.get("token", "")))
-        if login is None or login["reader_id"] is not None:
-            raise UserError("Your login is over; please log in again.")
-        if do == "logout":
-            self._store.drop_login(str(asked["token"]))
-            return {}
+    def _opened(self, do: str, login: Row, asked: Mapping[str, Any]) -> Told:
         key = next(row["key"] for row in self._store.studies() if row["id"] == login["study_id"])
         rated = read_rated(self._store, key)
         if do == "results":
             return {"html": _html(rated)}
         if do == "export":
             return _file(rated, str(asked.get("file")))
-        raise UserError("This was no request of the results; load the page again.")
+        raise UserError(STRANGE)
 
 
-def _file(rated: Rated, name: str) -> _Told:
+def _file(rated: Rated, name: str) -> Told:
     if name == ZIP:
         data, kind = exports.study_zip(rated), "application/zip"
     elif name in exports.FILES:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import Scan, ScanError, open_scan
-from msmedcap.demo.accounts import hash_password
-from msmedcap.demo.library import Library
+from msmedcap.demo.cases.library import Library
 from msmedcap.demo.review import forms
 from msmedcap.demo.review.blind import blind_captions, combined_map, picture_png
 from msmedcap.demo.review.design import LETTERS, OWNER, plan
+from msmedcap.demo.serving.accounts import hash_password
 from msmedcap.demo.store import NewCase, NewReader, NewStudy
 
 if TYPE_CHECKING:

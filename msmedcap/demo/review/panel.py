@@ -7,16 +7,14 @@ promise. The browser keeps a login for as long as its tab is open, and what was 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.review.desk import Desk
 from msmedcap.demo.review.results_panel import ResultsPanel
 from msmedcap.demo.store import ReviewStore
-
-_STATIC = Path(__file__).parents[1] / "static"
 
 
 class ReviewPanel:
@@ -32,9 +30,7 @@ class ReviewPanel:
 
         gr.HTML(
             '<div class="mm-review"><p class="mm-small">Opening the review…</p></div>',
-            js_on_load="\n".join(
-                (_STATIC / name).read_text(encoding="utf-8") for name in ("review_form.js", "review.js")
-            ),
+            js_on_load=static_text("review_form.js", "review.js"),
             server_functions=[review],
             apply_default_css=False,
             elem_id="mm-review",

@@ -6,11 +6,11 @@ browser from what the server answers, so that no file of a study lies where anot
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.review.ledger import Ledger
 from msmedcap.demo.store import ReviewStore
 
@@ -27,7 +27,7 @@ class ResultsPanel:
         with gr.Accordion("For the study's owner: results and files", open=False, elem_id="mm-owner"):
             gr.HTML(
                 '<div class="mm-owner"></div>',
-                js_on_load=(Path(__file__).parents[1] / "static" / "results.js").read_text(encoding="utf-8"),
+                js_on_load=static_text("results.js"),
                 server_functions=[results],
                 apply_default_css=False,
                 elem_id="mm-owner-view",

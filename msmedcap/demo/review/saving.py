@@ -1,7 +1,7 @@
 """A study's ratings saved elsewhere while it runs: every study's files, and the whole database where it is SQLite.
 
-Comes in: the address of the studies' database and where its files go (:mod:`msmedcap.demo.backups`). Goes out: a context; what was
-saved before is brought back first where the database is gone, as on a Space that was restarted.
+Comes in: the address of the studies' database and where its files go (:mod:`msmedcap.demo.serving.backups`). Goes out: a
+context; what was saved before is brought back first where the database is gone, as on a Space that was restarted.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from msmedcap.demo.backups import Backups, fetch, snapshot
 from msmedcap.demo.review.exports import FILES
 from msmedcap.demo.review.rated import read_rated
+from msmedcap.demo.serving.backups import Backups, fetch, snapshot
 from msmedcap.demo.store import ReviewStore, database_file
 
 DATABASE = "reviews.sqlite"

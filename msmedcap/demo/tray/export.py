@@ -21,9 +21,9 @@ from typing import Any
 import msmedcap
 from msmedcap import checkpoints, config
 from msmedcap.config import UserError
-from msmedcap.demo.panels_png import panel
-from msmedcap.demo.tray import Entry, Tray, Written, facts_of
-from msmedcap.demo.tray_cards import view_words
+from msmedcap.demo.tray.cards import view_words
+from msmedcap.demo.tray.panels_png import panel
+from msmedcap.demo.tray.tray import Entry, Tray, Written, facts_of
 
 NOTE = "Research demonstration, not for clinical use. Captions are written by models and may be wrong."
 NOTHING = "There is nothing to export yet; caption a scan first."

@@ -1,7 +1,7 @@
 """The panel "Words": the chosen word's map on the picture, how it is made and of which branch, and what is known of the word.
 
 Comes in: the cards' event ``word`` {system, word} and the choosers. Goes out: components (attributes of :class:`WordsPanel`) and
-updates for them. What was chosen is :class:`msmedcap.demo.words.Words`, the session's.
+updates for them. What was chosen is :class:`msmedcap.demo.words.chosen.Words`, the session's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 from msmedcap.demo.panels import LAST, OWN, WAITING, Seam, Updates
+from msmedcap.demo.serving.turns import Cancelled, place_words
 from msmedcap.demo.session import Session, sentence
-from msmedcap.demo.turns import Cancelled, place_words
-from msmedcap.demo.words import branches, show_word, word_card
+from msmedcap.demo.words.chosen import branches, show_word, word_card
 from msmedcap.explain.words import METHOD, METHODS
 
 _METHODS = [(f"{told[0].upper()}{told[1:]}", name) for name, told in METHODS.items()]

@@ -15,8 +15,8 @@ from pathlib import Path
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError
 from msmedcap.data.sets import READERS, Case, read_dataset
-from msmedcap.demo import shipped_run
-from msmedcap.demo.runs import NO_PICTURE, Entry, Pictures, Run, find_runs, read_run
+from msmedcap.demo.cases import shipped_run
+from msmedcap.demo.cases.runs import NO_PICTURE, Entry, Pictures, Run, find_runs, read_run
 from msmedcap.evaluation import captions_file
 
 OWN = "Your captions file"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from msmedcap.demo.encoding import MAP_SIDE, SCAN_SIDE, packed_grid, picture_uri, values_grid
+from msmedcap.demo.viewer.encoding import MAP_SIDE, SCAN_SIDE, packed_grid, picture_uri, values_grid
 
 if TYPE_CHECKING:
     from msmedcap.data.scans import Scan, Window

@@ -18,11 +18,11 @@ from PIL import Image
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import Found, Scan, ScanError, Window
-from msmedcap.demo.encoding import THUMB_SIDE, picture_uri
 from msmedcap.demo.reading import Reading, sentence, write_captions
+from msmedcap.demo.viewer.encoding import THUMB_SIDE, picture_uri
 
 if TYPE_CHECKING:
-    from msmedcap.demo.runs import Chosen
+    from msmedcap.demo.cases.runs import Chosen
     from msmedcap.explain.maps import Map
     from msmedcap.predictor import Predictor
 

@@ -1,8 +1,8 @@
 """The tray on the page: many scans at once, captioned together, compared in a table, and taken home in one file.
 
 Comes in: files a visitor sends, clicks. Goes out: the components (attributes of :class:`TrayPanel`) and updates for them. What is
-in a tray is :mod:`msmedcap.demo.tray`. Captioning takes its turn at the models for each scan anew, so that other visitors come in
-between; a download is made in the browser from what it is sent, so that nothing of it stays on the server.
+in a tray is :mod:`msmedcap.demo.tray.tray`. Captioning takes its turn at the models for each scan anew, so that other visitors
+come in between; a download is made in the browser from what it is sent, so that nothing of it stays on the server.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 import base64
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from msmedcap.data.scans import Collector
-from msmedcap.demo import tray_cards, tray_export
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.panels import OWN, WAITING, Seam, Updates
 from msmedcap.demo.reading import sentence
+from msmedcap.demo.serving.turns import Cancelled, place_words
+from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import Session
-from msmedcap.demo.tray import Entry, Tray
-from msmedcap.demo.turns import Cancelled, place_words
-from msmedcap.demo.uploads import UPLOADS
+from msmedcap.demo.tray import cards as tray_cards
+from msmedcap.demo.tray import export as tray_export
+from msmedcap.demo.tray.tray import Entry, Tray
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
-_STATIC = Path(__file__).with_name("static")
 _TYPES = {"csv": "text/csv", "json": "application/json", "zip": "application/zip"}
 _MAKERS = {"csv": tray_export.as_csv, "json": tray_export.as_json, "zip": tray_export.as_zip}
 _TOLD_EVERY = 8  # files read between two words about it
@@ -43,7 +43,7 @@ class TrayPanel:
         self.files = files or gr.File(
             label="Scans", show_label=False, file_count="multiple", type="filepath", height=116, elem_id="mm-tray-files"
         )
-        js = (_STATIC / "tray.js").read_text(encoding="utf-8")
+        js = static_text("tray.js")
         empty = Tray()
         self.list = gr.HTML(tray_cards.scan_list(empty), apply_default_css=False, js_on_load=js, elem_id="mm-tray")
         with gr.Row(elem_classes="mm-tray-bar"):
@@ -56,7 +56,7 @@ class TrayPanel:
                 kind: gr.Button(f"Download {kind.upper()}", size="md", scale=0, min_width=150, elem_id=f"mm-tray-{kind}")
                 for kind in _TYPES
             }
-        save = (_STATIC / "save.js").read_text(encoding="utf-8")
+        save = static_text("save.js")
         self._file = gr.HTML(None, html_template="<span></span>", apply_default_css=False, js_on_load=save)
         self.outputs = [self.list, self.all, self.cancel, self.progress, self.results, self.exports]
 

@@ -1,6 +1,6 @@
 """What the page says of segmented structures: the prompt, a legend, what else is present.
 
-Comes in: :class:`~msmedcap.demo.segments.Segments`. Goes out: escaped HTML.
+Comes in: :class:`~msmedcap.demo.structures.segments.Segments`. Goes out: escaped HTML.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from msmedcap.demo.segments import Row, Segments, area_words
+from msmedcap.demo.structures.segments import Row, Segments, area_words
 
 _EMPTY = '<p class="mm-small">Nothing is marked yet.</p>'
 

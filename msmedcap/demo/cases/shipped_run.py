@@ -17,13 +17,13 @@ from msmedcap.checkpoints import folder_of
 from msmedcap.data.phantoms import combinations, make_phantom
 from msmedcap.data.phantoms.examples import save_dicom
 from msmedcap.data.scans import ScanError
-from msmedcap.demo.runs import Entry
+from msmedcap.demo.cases.runs import Entry
 from msmedcap.evaluation.run import weights_digest
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
-SHIPPED = Path(__file__).parents[2] / "assets" / "evaluation" / "made-scans.jsonl"
+SHIPPED = Path(__file__).parents[3] / "assets" / "evaluation" / "made-scans.jsonl"
 NAME = "Made scans, shipped weights"
 _SEED = 10**12  # of the run's phantoms; far from those that training draws
 _PHANTOM = "phantom-"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from msmedcap.demo.encoding import lookup
-from msmedcap.demo.tray import KeptMap
+from msmedcap.demo.tray.tray import KeptMap
+from msmedcap.demo.viewer.encoding import lookup
 
 SIDE = 480  # pixels of a picture's longest side on the sheet
 _MARGIN, _GAP, _LINE = 24, 16, 26

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msmedcap.demo.encoding import THUMB_SIDE, lookup, picture_uri
+from msmedcap.demo.viewer.encoding import THUMB_SIDE, lookup, picture_uri
 
 if TYPE_CHECKING:
     from msmedcap.explain.maps import Map

@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from msmedcap.config import UserError
-from msmedcap.demo.accounts import checker, read_accounts
-from msmedcap.demo.health import PATH as HEALTH
+from msmedcap.demo.serving.accounts import checker, read_accounts
+from msmedcap.demo.serving.health import PATH as HEALTH
 
 OAUTH = "oauth"
 _SET_ON_A_SPACE = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")

@@ -20,9 +20,9 @@ import gradio as gr
 from msmedcap.config import UserError
 from msmedcap.data.scans import open_scan
 from msmedcap.demo import cards
-from msmedcap.demo.explorer import Explorer
-from msmedcap.demo.library import Library
-from msmedcap.demo.runs import Run
+from msmedcap.demo.cases.explorer import Explorer
+from msmedcap.demo.cases.library import Library
+from msmedcap.demo.cases.runs import Run
 from msmedcap.demo.session import sentence
 from msmedcap.evaluation import figure4
 

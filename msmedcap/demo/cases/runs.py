@@ -18,7 +18,7 @@ from msmedcap.config import UserError
 from msmedcap.data.captions import plain_caption
 from msmedcap.data.scans import ScanError
 from msmedcap.data.sets import Case
-from msmedcap.demo.verdicts import errors, value_of
+from msmedcap.demo.cases.verdicts import errors, value_of
 from msmedcap.evaluation import captions_file
 from msmedcap.evaluation.facts import told
 

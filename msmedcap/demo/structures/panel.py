@@ -1,7 +1,8 @@
 """The panel "Structures": a place or a box on the picture → its mask, its name, and what else is there; files to keep.
 
 Comes in: the viewer's event ``prompt`` {points, box}, buttons, numbers. Goes out: components (attributes of
-:class:`SegmentPanel`) and updates for them. A visitor's prompts and answers are :class:`msmedcap.demo.segments.Segments`.
+:class:`SegmentPanel`) and updates for them. A visitor's prompts and answers are
+:class:`msmedcap.demo.structures.segments.Segments`.
 """
 
 from __future__ import annotations
@@ -9,23 +10,22 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from msmedcap.config import UserError
 from msmedcap.data.prompts import parse_box, parse_click
+from msmedcap.demo.frontend import static_text
 from msmedcap.demo.panels import LAST, OWN, WAITING, Seam, Updates
-from msmedcap.demo.segment_cards import segments_card
-from msmedcap.demo.segments import BESIDE, Segments, told, told_hottest
+from msmedcap.demo.serving.turns import Cancelled, place_words
 from msmedcap.demo.session import Session, sentence
-from msmedcap.demo.turns import Cancelled, place_words
+from msmedcap.demo.structures.cards import segments_card
+from msmedcap.demo.structures.segments import BESIDE, Segments, told, told_hottest
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
 
-_STATIC = Path(__file__).with_name("static")
 FILE = "msmedcap-masks.zip"
 _HOW = (
     '<p class="mm-small">Mark a place on the picture or draw a box around a structure: the model outlines and names it. '
@@ -61,7 +61,7 @@ class SegmentPanel:
                     "Keep, and mark another", size="sm", variant="primary", min_width=170, elem_id="mm-segment-keep"
                 )
             self.legend = _html(
-                segments_card(Segments()), js_on_load=(_STATIC / "segment.js").read_text("utf-8"), elem_id="mm-segments"
+                segments_card(Segments()), js_on_load=static_text("segment.js"), elem_id="mm-segments"
             )
             with gr.Row(elem_classes="mm-controls mm-segment-lines"):
                 self.solid = gr.Checkbox(True, label="Mask (solid line)", min_width=150, elem_id="mm-segment-solid")
@@ -75,7 +75,7 @@ class SegmentPanel:
             with gr.Row(elem_classes="mm-segment-buttons"):
                 self.save = gr.Button("Download masks", size="sm", min_width=130, elem_id="mm-segment-save")
                 self.save_dicom = gr.Button("… with DICOM-SEG", size="sm", min_width=130, elem_id="mm-segment-dicom")
-            self.file = _html(html_template="<span></span>", js_on_load=(_STATIC / "save.js").read_text("utf-8"))
+            self.file = _html(html_template="<span></span>", js_on_load=static_text("save.js"))
             _html(_ABOUT)
         self.shown = [self.legend]
 

@@ -1,6 +1,6 @@
 """Choosing among a run's cases: filters, how many cases each choice would leave, and the order. Pure functions, no gradio.
 
-Comes in: a :class:`~msmedcap.demo.runs.Run` and what the visitor :class:`Wanted`. Goes out: positions in the run's cases, and
+Comes in: a :class:`~msmedcap.demo.cases.runs.Run` and what the visitor :class:`Wanted`. Goes out: positions in the run's cases, and
 counts for every choice with all *other* filters in force, so that a count says what a click will show.
 """
 
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msmedcap.demo.runs import Entry, Run
-from msmedcap.demo.verdicts import KINDS
+from msmedcap.demo.cases.runs import Entry, Run
+from msmedcap.demo.cases.verdicts import KINDS
 
 ANY = ""
 _RIGHT = frozenset({"right"})

@@ -1,6 +1,6 @@
 """The picture area: one component for the scan, its maps, prompts and outlines, with the tools of reading.
 
-Comes in: a :func:`~msmedcap.demo.viewer_state.viewer_state`. Goes out: a ``gr.HTML`` that draws it on a canvas, and events with
+Comes in: a :func:`~msmedcap.demo.viewer.state.viewer_state`. Goes out: a ``gr.HTML`` that draws it on a canvas, and events with
 places in the picture's pixels. Windowing, zoom, map colours and rulers happen in the browser, at once (``static/viewer*.js``):
 canvas and lines of our own, no build step, nothing fetched. Maintained viewers were looked at first. OpenSeadragon shows tiles and
 has no values to window; cornerstone3D windows values, but brings a WebGL engine and a bundler for single pictures, and neither
@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from msmedcap.demo.encoding import COLOUR_MAPS, lookup
+from msmedcap.demo.frontend import static_text
+from msmedcap.demo.viewer.encoding import COLOUR_MAPS, lookup
 
-STATIC = Path(__file__).parent / "static"
 # In the order they need each other.
 SCRIPT_PARTS = ("geometry", "pixels", "overlay", "prompts", "tools", "toolbar", "keys")
 
 
 def viewer_component(**settings: Any) -> gr.HTML:
-    """The picture area. Its value is a :func:`msmedcap.demo.viewer_state.viewer_state`, or None while nothing is open.
+    """The picture area. Its value is a :func:`msmedcap.demo.viewer.state.viewer_state`, or None while nothing is open.
 
     Events and their data: ``prompt`` {points [[x, y, label]], box [x0, y0, x1, y1] or None}, ``place`` {x, y}, ``window``
     {width, level, name}, ``frame`` {index}, ``again`` {}; ``full`` {view} wants a state with ``full=True``, ``missing``
@@ -45,8 +44,6 @@ def viewer_component(**settings: Any) -> gr.HTML:
 def _static() -> tuple[str, str, str]:
     """The picture area's HTML, style and script; gradio runs the script as the body of one function."""
     colours = {name: lookup(name).tobytes().hex() for name in COLOUR_MAPS}
-    parts = [(STATIC / f"viewer_{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
-    main = [(STATIC / name).read_text(encoding="utf-8") for name in ("viewer.js", "viewer_more.js")]
-    script = "\n".join([f"const COLOURS = {json.dumps(colours)};", *parts, *main])
-    style = Path(__file__).with_name("viewer.css").read_text(encoding="utf-8")
-    return (STATIC / "viewer.html").read_text(encoding="utf-8"), style, script
+    parts = [f"viewer_{name}.js" for name in SCRIPT_PARTS]
+    script = f"const COLOURS = {json.dumps(colours)};\n{static_text(*parts, 'viewer.js', 'viewer_more.js')}"
+    return static_text("viewer.html"), static_text("viewer.css"), script

@@ -16,14 +16,15 @@ import gradio as gr
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError, open_scan
-from msmedcap.demo import cards, case_cards
-from msmedcap.demo.browsing import ANY, ORDERS, Found, Wanted, browse
-from msmedcap.demo.encoding import THUMB_SIDE, picture_uri
-from msmedcap.demo.library import OWN, Library
-from msmedcap.demo.runs import Chosen, Entry, Run, parse_run, values
+from msmedcap.demo import cards
+from msmedcap.demo.cases import cards as case_cards
+from msmedcap.demo.cases.browsing import ANY, ORDERS, Found, Wanted, browse
+from msmedcap.demo.cases.library import OWN, Library
+from msmedcap.demo.cases.runs import Chosen, Entry, Run, parse_run, values
+from msmedcap.demo.cases.verdicts import KINDS
+from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import IDLE_SECONDS, sentence
-from msmedcap.demo.uploads import UPLOADS
-from msmedcap.demo.verdicts import KINDS
+from msmedcap.demo.viewer.encoding import THUMB_SIDE, picture_uri
 
 PAGE = 20
 Updates = dict[Any, Any]

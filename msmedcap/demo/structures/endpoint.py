@@ -15,9 +15,9 @@ import gradio as gr
 
 from msmedcap.data.prompts import parse_box, parse_clicks
 from msmedcap.demo.panels import WAITING
+from msmedcap.demo.serving.turns import Turns
+from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
-from msmedcap.demo.turns import Turns
-from msmedcap.demo.uploads import UPLOADS
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from msmedcap.demo.reading import window_words
-from msmedcap.demo.tray import CAPTIONED, FAILED, WAITING, Entry, Tray, Written, title
+from msmedcap.demo.tray.tray import CAPTIONED, FAILED, WAITING, Entry, Tray, Written, title
 
 _SIGNS = {WAITING: "○", CAPTIONED: "✓", FAILED: "✗"}
 _EMPTY = (

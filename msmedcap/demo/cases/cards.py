@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from msmedcap.demo.browsing import ANY
-from msmedcap.demo.runs import Chosen, Entry, Run
+from msmedcap.demo.cases.browsing import ANY
+from msmedcap.demo.cases.runs import Chosen, Entry, Run
+from msmedcap.demo.cases.verdicts import KINDS, errors
 from msmedcap.demo.session import Reading
-from msmedcap.demo.verdicts import KINDS, errors
 from msmedcap.evaluation.facts import told
 from msmedcap.evaluation.figure4.marks import marked
 

@@ -1,0 +1,1 @@
+"""Cases of evaluations, browsed and drawn as figures."""

@@ -1,0 +1,1 @@
+"""SEG-SAM on the page: a prompt, its masks, their legend and files."""

@@ -1,0 +1,1 @@
+"""The scans of a visit: opened, captioned together, compared, taken home."""
