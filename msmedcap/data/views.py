@@ -10,12 +10,15 @@ is left of the square (letterbox only) is padding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from msmedcap.config import UserError, ViewSpec
+from msmedcap.data.sizes import within
 
 
 def make_view(picture: np.ndarray, spec: ViewSpec) -> torch.Tensor:
@@ -93,17 +96,18 @@ class ViewFrame:
         self._demand(masks.shape[-2:], (self.size, self.size))
         return masks[..., _nearest(self.picture_height, self.height), :][..., _nearest(self.picture_width, self.width)]
 
-    def heatmap_to_picture(self, grid: ArrayLike) -> np.ndarray:
+    def heatmap_to_picture(self, grid: ArrayLike, size: tuple[int, int] | None = None) -> np.ndarray:
         """A token grid [h,w] over the whole view, padding included, as float32 [H,W] of the picture.
 
         Bilinear between the tokens' centres (an average where the picture is coarser than the grid), held at the edges;
-        the padding's tokens are cropped away.
+        the padding's tokens are cropped away. ``size`` (height, width) draws the whole picture with other pixels than its own.
         """
+        height, width = size or (self.picture_height, self.picture_width)
         grid = np.asarray(grid, dtype=np.float32)
         if grid.ndim != 2 or not grid.size:
             raise ValueError(f"A heatmap is a grid [h,w], not {list(grid.shape)}.")
-        rows = _bilinear(self.picture_height, grid.shape[0], self.height / self.size)
-        columns = _bilinear(self.picture_width, grid.shape[1], self.width / self.size)
+        rows = _bilinear(height, grid.shape[0], self.height / self.size)
+        columns = _bilinear(width, grid.shape[1], self.width / self.size)
         return np.asarray(rows @ grid @ columns.T, dtype=np.float32)
 
     def logits_to_picture(self, grid: ArrayLike) -> np.ndarray:
@@ -133,6 +137,29 @@ class ViewFrame:
     def _demand(shape: tuple[int, ...], wanted: tuple[int, int]) -> None:
         if shape != wanted:
             raise ValueError(f"The masks are {list(shape)}, but this frame needs {list(wanted)}.")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Token grids over the whole view, with where the picture lies in it: a map that takes no more memory than its tokens.
+
+    ``grids [h,w]`` or ``[C,h,w]`` float. Pixels are made when they are asked for (:meth:`draw`).
+    """
+
+    frame: ViewFrame
+    grids: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The picture's (height, width)."""
+        return self.frame.picture_height, self.frame.picture_width
+
+    def draw(self, longest: int | None = None) -> np.ndarray:
+        """The picture's pixels float32 [H,W] or [C,H,W]; with ``longest`` no side has more, and the shape is kept."""
+        size = within(self.shape, longest)
+        if self.grids.ndim == 2:
+            return self.frame.heatmap_to_picture(self.grids, size)
+        return np.stack([self.frame.heatmap_to_picture(grid, size) for grid in self.grids])
 
 
 def _nearest(out: int, source: int) -> np.ndarray:

@@ -240,7 +240,8 @@ class Store:
     def get(self, key: str) -> Session:
         """The session of the page ``key``, made where there is none.
 
-        When there are too many or they hold too much, empty ones give way, then the longest unused.
+        When there are too many or they hold too much, empty ones give way, then those whose page is closed, then the longest
+        unused.
         """
         with self._lock:
             return self._use(self._visitors.of(key))
@@ -289,13 +290,17 @@ class Store:
             session = Session(self._models, allow_burned_in=self._allow_burned_in)
         self._sessions[number] = (session, time.monotonic())
         while len(self._sessions) > self._most or (len(self._sessions) > 1 and self._nbytes() > self._most_bytes):
-            others = list(self._sessions)[:-1]
-            # Who only loads the page pushes nobody's scans out.
-            self._forget(next((n for n in others if not len(self._sessions[n][0].tray)), others[0]))
+            self._forget(min(list(self._sessions)[:-1], key=self._wanted))
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
             self._watcher.start()
         return session
+
+    def _wanted(self, number: int) -> tuple[bool, bool, float]:
+        """How much a session is still wanted: empty ones least, then those whose page is closed, then the longest unused."""
+        session, used = self._sessions[number]
+        left = self._visitors.left(number)
+        return len(session.tray) > 0, left is None, used if left is None else left
 
     def _forget(self, number: int) -> None:
         session, _ = self._sessions.pop(number, (None, 0.0))

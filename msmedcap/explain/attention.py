@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from msmedcap.data.views import ViewFrame
+from msmedcap.data.views import Heatmap, ViewFrame
 from msmedcap.explain.maps import Map
 from msmedcap.models.branch import Branch
 from msmedcap.models.qformer import QFormerAttention
@@ -38,6 +38,6 @@ def attention_maps(attention: QFormerAttention, *, branch: str, places: Places, 
     maps = []
     for layer, weights in zip(attention.layers, attention.weights, strict=True):
         grid = places(weights[0].float().mean((0, 1)))
-        values = frame.heatmap_to_picture((grid / grid.sum() * grid.numel()).numpy())
-        maps.append(Map("attention", branch, layer, None, (0.0, float(values.max())), values))
+        heatmap = Heatmap(frame, (grid / grid.sum() * grid.numel()).numpy())
+        maps.append(Map("attention", branch, layer, None, (0.0, float(heatmap.draw().max())), heatmap))
     return maps

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from msmedcap.data.sizes import within
+from msmedcap.data.views import Heatmap
 
 _TITLES = {
     "sam_pca": "SAM features (three main components as colours)",
@@ -23,8 +26,9 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Map:
-    """One map in the picture's frame: ``values [H,W] float32``, or ``[H,W,3] uint8`` for ``sam_pca``.
+    """One map in the picture's frame, drawn from ``source`` when it is asked for: a chest film's maps would fill memory.
 
+    ``source`` is a :class:`~msmedcap.data.views.Heatmap` (of three grids for ``sam_pca``, 0 to 255), or the values themselves.
     ``kind`` is one of sam_pca, sam_norm, sam_similarity, attention, word; ``range`` holds the values at grey 0 and grey 255. A
     word's map also has the word's ``place`` in its caption, counted from 0, and the ``method`` it was made by.
     """
@@ -34,9 +38,33 @@ class Map:
     layer: int | None
     word: str | None
     range: tuple[float, float]
-    values: np.ndarray
+    source: Heatmap | np.ndarray = field(repr=False)
     place: int | None = None
     method: str = ""
+
+    @property
+    def values(self) -> np.ndarray:
+        """``[H,W] float32`` in the picture's own pixels, or ``[H,W,3] uint8`` for ``sam_pca``; drawn anew at every use."""
+        return self._drawn(None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The picture's (height, width)."""
+        return self.source.shape[0], self.source.shape[1]
+
+    @property
+    def colour(self) -> bool:
+        """Whether it is a picture in colours, and not values."""
+        return (self.source.grids if isinstance(self.source, Heatmap) else self.source).ndim == 3
+
+    def _drawn(self, longest: int | None) -> np.ndarray:
+        if isinstance(self.source, Heatmap):
+            drawn = self.source.draw(longest)
+            return drawn if drawn.ndim == 2 else np.moveaxis((drawn.clip(0, 255) + 0.5).astype(np.uint8), 0, 2)
+        height, width = within(self.shape, longest)
+        if (height, width) == self.shape:
+            return self.source
+        return np.asarray(Image.fromarray(self.source).resize((width, height), Image.Resampling.BOX))
 
     @property
     def title(self) -> str:
@@ -56,12 +84,13 @@ class Map:
         parts = [kind, self.method or None, branch, None if self.layer is None else f"layer{self.layer}"]
         return "-".join(part for part in parts if part) + ".png"
 
-    def image(self) -> np.ndarray:
-        """The map as 8-bit grey ``[H,W]`` (0-255 = ``range``); ``sam_pca`` as RGB ``[H,W,3]``."""
-        if self.values.ndim == 3:
-            return self.values
+    def image(self, longest: int | None = None) -> np.ndarray:
+        """The map as 8-bit grey ``[H,W]`` (0-255 = ``range``), ``sam_pca`` as RGB ``[H,W,3]``; no side over ``longest`` pixels."""
+        values = self._drawn(longest)
+        if values.ndim == 3:
+            return values
         low, high = self.range
-        scaled = (self.values - low) / (high - low) if high > low else np.zeros_like(self.values)
+        scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
         return (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 

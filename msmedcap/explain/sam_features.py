@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msmedcap.data.views import ViewFrame
+from msmedcap.data.views import Heatmap, ViewFrame
 from msmedcap.explain.maps import Map
 
 
@@ -26,14 +26,11 @@ def pca_map(features: Tensor, frame: ViewFrame) -> Map:
     # A component's sign is arbitrary: the largest weight is made positive, so that a scan always gets the same colours.
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
     parts = (axes @ (features.flatten(1).double() - tokens.mean(0)[:, None])).view(len(axes), *features.shape[1:])
-    channels = []
-    for part in parts:
+    grids = np.zeros((3, *features.shape[1:]), np.float32)
+    for grid, part in zip(grids, parts, strict=False):  # features of fewer than three channels leave colours out
         low, high = torch.quantile(part[:rows, :columns].flatten(), torch.tensor([0.02, 0.98], dtype=part.dtype)).tolist()
-        grey = (frame.heatmap_to_picture(part.numpy()) - low) / max(high - low, 1e-12)
-        channels.append((grey.clip(0, 1) * 255 + 0.5).astype(np.uint8))
-    while len(channels) < 3:
-        channels.append(np.zeros_like(channels[0]))
-    return Map("sam_pca", "sam", None, None, (0.0, 255.0), np.stack(channels, axis=-1))
+        grid[:] = ((part - low) / max(high - low, 1e-12) * 255).numpy()
+    return Map("sam_pca", "sam", None, None, (0.0, 255.0), Heatmap(frame, grids))
 
 
 def norm_map(features: Tensor, frame: ViewFrame) -> Map:
@@ -41,8 +38,9 @@ def norm_map(features: Tensor, frame: ViewFrame) -> Map:
 
     Measured from zero all places would be alike: SAM's neck ends in a layer norm, which gives every vector the same length.
     """
-    values = frame.heatmap_to_picture(_centred(features, frame).norm(dim=0).numpy())
-    return Map("sam_norm", "sam", None, None, (float(values.min()), float(values.max())), values)
+    heatmap = Heatmap(frame, _centred(features, frame).norm(dim=0).numpy())
+    values = heatmap.draw()
+    return Map("sam_norm", "sam", None, None, (float(values.min()), float(values.max())), heatmap)
 
 
 def similarity_map(features: Tensor, frame: ViewFrame, point: tuple[float, float]) -> Map:
@@ -53,7 +51,7 @@ def similarity_map(features: Tensor, frame: ViewFrame, point: tuple[float, float
     centred = _centred(features, frame)
     here = F.grid_sample(centred[None], place, align_corners=False, padding_mode="border")[0, :, 0, 0]
     cosine = F.cosine_similarity(centred, here[:, None, None], dim=0)
-    return Map("sam_similarity", "sam", None, None, (-1.0, 1.0), frame.heatmap_to_picture(cosine.numpy()))
+    return Map("sam_similarity", "sam", None, None, (-1.0, 1.0), Heatmap(frame, cosine.numpy()))
 
 
 def _centred(features: Tensor, frame: ViewFrame) -> Tensor:

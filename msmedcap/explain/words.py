@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from msmedcap.config import UserError, ViewSpec
-from msmedcap.data.views import ViewFrame, make_view
+from msmedcap.data.views import Heatmap, ViewFrame, make_view
 from msmedcap.explain.attention import places_of
 from msmedcap.explain.maps import Map
 from msmedcap.explain.occlusion import Hiding
@@ -122,7 +122,7 @@ class CaptionWords:
             top = TOP_NATS
             if method not in ("occlusion", "masking"):
                 values, top = values / values.mean().clamp(min=1e-30), TOP
-            drawn = self._frames[name].heatmap_to_picture(values.numpy())
+            drawn = Heatmap(self._frames[name], values.numpy())
             text = self._spelling.text(word)
             found.append(Map("word", name, None, text, (0.0, top), drawn, place=word, method=method))
         return found

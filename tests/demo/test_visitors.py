@@ -140,6 +140,18 @@ def test_who_only_loads_the_page_pushes_nobody_out(ct_file):
     assert len(store._visitors) == 1 and session.scan is not None
 
 
+def test_closed_pages_give_way_before_a_reader_who_only_thinks(ct_file):
+    store = Store(FakePredictor(), most=3)
+    reading = opened(store, "reader", ct_file)  # the longest unused of all
+    for n in range(10):
+        opened(store, f"tab {n}", ct_file)
+        store.leave(f"tab {n}")
+    assert reading.scan is not None and store.get("reader") is reading and len(store) == 3
+    for n in range(3):
+        opened(store, f"another reader {n}", ct_file)
+    assert reading.scan is None and store.get("another reader 0").scan is not None, "open pages by turn, as before"
+
+
 def test_a_page_without_scans_keeps_its_token_through_a_lost_connection(ct_file):
     store = Store(FakePredictor())
     _, token = store.arrive("one", None)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import pickle
 
+import numpy as np
+import torch
+
+from msmedcap.config import ViewSpec
+from msmedcap.data.views import Heatmap, ViewFrame
 from msmedcap.explain.maps import Map
+from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
 
 
 def grey(values: list[list[float]], low: float, high: float) -> Map:
@@ -28,6 +34,27 @@ def test_an_even_map_is_black_not_a_division_by_zero() -> None:
 def test_colours_are_handed_through() -> None:
     values = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert np.array_equal(Map("sam_pca", "sam", None, None, (0.0, 255.0), values).image(), values)
+
+
+def test_a_small_image_is_the_large_one_averaged() -> None:
+    rng = np.random.default_rng(0)
+    frame = ViewFrame(ViewSpec("v", 32, "letterbox", (0, 0, 0), (1, 1, 1)), 600, 900)
+    grids = rng.uniform(0, 255, (3, 8, 8)).astype(np.float32)
+    for source in (Heatmap(frame, grids[0]), Heatmap(frame, grids)):
+        made = Map("attention", "clip", 0, None, (0.0, 255.0), source)
+        assert made.shape == (600, 900) and made.colour == (source.grids.ndim == 3)
+        small, whole = made.image(300), made.image()
+        assert whole.shape[:2] == (600, 900) and small.shape[:2] == (200, 300) and small.dtype == whole.dtype == np.uint8
+        averaged = whole.reshape(200, 3, 300, 3, -1).mean((1, 3)).reshape(small.shape)
+        assert np.abs(averaged - small).max() <= 1.5
+        assert np.array_equal(Map("attention", "clip", 0, None, (0.0, 255.0), made.values).image(), whole)
+
+
+def test_a_map_takes_the_memory_of_its_tokens() -> None:
+    frame = ViewFrame(ViewSpec("v", 256, "letterbox", (0, 0, 0), (1, 1, 1)), 3000, 2500)
+    features = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
+    for made in (norm_map(features, frame), pca_map(features, frame), similarity_map(features, frame, (9.0, 9.0))):
+        assert len(pickle.dumps(made)) < 10_000 and made.values.nbytes >= 4 * 3000 * 2500 * 3 // 4
 
 
 def test_titles() -> None:

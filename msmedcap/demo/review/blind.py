@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from msmedcap.config import UserError
+from msmedcap.data.sizes import within
 from msmedcap.demo.viewer.encoding import lookup
 
 if TYPE_CHECKING:
@@ -55,17 +56,16 @@ def combined_map(maps: Iterable[Map]) -> bytes:
     Raises :class:`UserError` where none of them is an attention map.
     """
     branches: dict[str | None, list[np.ndarray]] = {}
-    height = width = 0
+    shape = (0, 0)
     for item in maps:
         if item.kind == "attention":
-            height, width = item.values.shape[:2]
+            shape = item.shape
             branches.setdefault(item.branch, []).append(_coarse(item.values))
     if not branches:
         raise UserError("A system drew no attention map; make the study without a second stage.")
     together = np.mean([np.mean(each, axis=0) for each in branches.values()], axis=0).astype(np.float32)
-    shrink = min(1.0, LONGEST_MAP / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    drawn = np.asarray(Image.fromarray(together).resize(size, Image.Resampling.BICUBIC))
+    height, width = within(shape, LONGEST_MAP)
+    drawn = np.asarray(Image.fromarray(together).resize((width, height), Image.Resampling.BICUBIC))
     ranks = np.empty(drawn.size, np.int64)
     ranks[np.argsort(drawn, axis=None, kind="stable")] = np.arange(drawn.size)
     grey = (ranks * 256 // drawn.size).astype(np.uint8).reshape(drawn.shape)

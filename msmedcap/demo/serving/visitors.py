@@ -90,6 +90,11 @@ class Visitors:
         visitor.left = time.monotonic()
         return number
 
+    def left(self, number: int) -> float | None:
+        """When the visitor's last page was closed (:func:`time.monotonic`); None while one is open, or nothing is known."""
+        visitor = self._visitors.get(number)
+        return None if visitor is None else visitor.left
+
     def gone(self) -> list[int]:
         """The visitors who left and did not come back in time."""
         since = time.monotonic() - self._grace

@@ -337,10 +337,8 @@ def _first_view(scan: Scan, *, stack: bool) -> tuple[int, str]:
 
 
 def _kept(item: Map) -> KeptMap:
-    image = Image.fromarray(np.ascontiguousarray(item.image()))
-    image.thumbnail((KEPT_MAP_SIDE, KEPT_MAP_SIDE), Image.Resampling.BOX)
     file = io.BytesIO()
-    image.save(file, "PNG")
+    Image.fromarray(np.ascontiguousarray(item.image(KEPT_MAP_SIDE))).save(file, "PNG")
     return KeptMap(item.title, (float(item.range[0]), float(item.range[1])), file.getvalue())
 
 

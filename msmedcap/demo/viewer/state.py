@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from msmedcap.demo.viewer.encoding import MAP_SIDE, SCAN_SIDE, packed_grid, picture_uri, values_grid
 
@@ -177,23 +176,15 @@ def _map(shown: Map | None, memory: Sent) -> State | None:
         "key": memory.map_key,
         "title": shown.title,
         "range": [float(end) for end in shown.range],
-        "grey": shown.values.ndim == 2,
+        "grey": not shown.colour,
     }
     if memory.first("map", memory.map_key):
-        image = shown.image()
-        if image.ndim == 3:
+        image = shown.image(MAP_SIDE)
+        if shown.colour:
             state["uri"] = picture_uri(image, MAP_SIDE)
         else:
-            state["grid"] = packed_grid(_shrunk(image, MAP_SIDE))
+            state["grid"] = packed_grid(image)
     return state
-
-
-def _shrunk(grey: np.ndarray, longest: int) -> np.ndarray:
-    """``grey [H,W] uint8`` averaged down so that no side is longer than ``longest``."""
-    image = Image.fromarray(np.ascontiguousarray(grey))
-    if max(image.size) > longest:
-        image.thumbnail((longest, longest), Image.Resampling.BOX)
-    return np.asarray(image)
 
 
 def _outline(item: Mapping[str, Any]) -> State:

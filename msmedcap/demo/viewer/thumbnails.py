@@ -7,7 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
+from msmedcap.data.sizes import within
 from msmedcap.demo.viewer.encoding import THUMB_SIDE, lookup, picture_uri
 
 if TYPE_CHECKING:
@@ -41,12 +43,13 @@ def map_list(maps: Sequence[Map], shown: int, picture: np.ndarray) -> str:
     """
     if not maps:
         return ""
-    groups = {"Scan": [_button(ALONE, shown, "No map over the scan", "Scan alone", _small(picture))]}
+    small = _small(picture)
+    groups = {"Scan": [_button(ALONE, shown, "No map over the scan", "Scan alone", small)]}
     for index, item in enumerate(maps):
         group = _GROUPS.get(item.kind, "Maps")
         if item.branch and not item.kind.startswith("sam_"):
             group += f", {item.branch.upper()} branch"
-        over = _over(item, picture)
+        over = _over(item, small)
         groups.setdefault(group, []).append(_button(index, shown, item.title, _short(item), over))
     return "".join(
         f'<div class="mm-group" role="group" aria-label="{escape(name)}"><h3>{escape(name)}</h3>'
@@ -72,17 +75,17 @@ def _button(index: int, shown: int, title: str, words: str, pixels: np.ndarray) 
     )
 
 
-def _small(pixels: np.ndarray) -> np.ndarray:
-    """Every n-th pixel: enough for a button, and cheap on a large film."""
-    step = max(1, max(pixels.shape[:2]) // (2 * _SIDE))
-    return pixels[::step, ::step]
+def _small(picture: np.ndarray) -> np.ndarray:
+    """``picture`` with no more than twice a button's pixels a side."""
+    height, width = within(picture.shape, 2 * _SIDE)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
 
-def _over(item: Map, picture: np.ndarray) -> np.ndarray:
-    """The map in its colours over the picture, small."""
-    image = _small(item.image())
+def _over(item: Map, small: np.ndarray) -> np.ndarray:
+    """The map in its colours over the small picture."""
+    image = item.image(2 * _SIDE)
     colours = image if image.ndim == 3 else lookup(_COLOURS)[image]
-    mixed = _OPACITY * colours.astype(np.float32) + (1 - _OPACITY) * _small(picture)
+    mixed = _OPACITY * colours.astype(np.float32) + (1 - _OPACITY) * small
     return mixed.round().astype(np.uint8)
 
 
