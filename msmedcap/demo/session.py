@@ -36,6 +36,7 @@ __all__ = ["IDLE_SECONDS", "Point", "Reading", "Session", "Store", "sentence", "
 IDLE_SECONDS = 1800.0
 MOST_SESSIONS = 48
 MOST_BYTES = 4 << 30  # the pixels of all sessions together
+_EMPTY = 8  # times as many pages may be open, most without scans
 Point = tuple[float, float]
 _FIRST_MAP = ("sam_norm", None, None)
 
@@ -212,7 +213,7 @@ def _name(item: Map) -> tuple[str, str | None, int | None]:
 
 
 class Store:
-    """The visitors' sessions, at most ``most`` that hold ``most_bytes`` of pixels together.
+    """The visitors' sessions: at most ``most`` with scans, which hold ``most_bytes`` of pixels together.
 
     Each is forgotten after ``idle`` seconds without use, or ``grace`` seconds after its last page was closed.
     """
@@ -240,8 +241,7 @@ class Store:
     def get(self, key: str) -> Session:
         """The session of the page ``key``, made where there is none.
 
-        When there are too many or they hold too much, empty ones give way, then those whose page is closed, then the longest
-        unused.
+        When there are too many with scans, or they hold too much, those whose page is closed give way, then the longest unused.
         """
         with self._lock:
             return self._use(self._visitors.of(key))
@@ -289,18 +289,30 @@ class Store:
         if session is None:
             session = Session(self._models, allow_burned_in=self._allow_burned_in)
         self._sessions[number] = (session, time.monotonic())
-        while len(self._sessions) > self._most or (len(self._sessions) > 1 and self._nbytes() > self._most_bytes):
-            self._forget(min(list(self._sessions)[:-1], key=self._wanted))
+        self._make_room()
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
             self._watcher.start()
         return session
 
-    def _wanted(self, number: int) -> tuple[bool, bool, float]:
-        """How much a session is still wanted: empty ones least, then those whose page is closed, then the longest unused."""
-        session, used = self._sessions[number]
+    def _make_room(self) -> None:
+        """Forget what is wanted least, but nothing of whoever asked last.
+
+        A page without scans takes next to nothing: it may be about to send its first, and gives way to a crowd alone.
+        """
+        *others, _ = self._sessions
+        full = sorted((n for n in others if len(self._sessions[n][0].tray)), key=self._wanted)
+        while full and (len(full) >= self._most or self._nbytes() > self._most_bytes):
+            self._forget(full.pop(0))
+        empty = sorted((n for n in others if n in self._sessions and n not in full), key=self._wanted)
+        for number in empty[: max(0, len(self._sessions) - _EMPTY * self._most)]:
+            self._forget(number)
+
+    def _wanted(self, number: int) -> tuple[bool, float]:
+        """How much a session is still wanted: those whose page is closed least, then the longest unused."""
+        _, used = self._sessions[number]
         left = self._visitors.left(number)
-        return len(session.tray) > 0, left is None, used if left is None else left
+        return left is None, used if left is None else left
 
     def _forget(self, number: int) -> None:
         session, _ = self._sessions.pop(number, (None, 0.0))

@@ -129,10 +129,10 @@ def test_the_longest_unused_sessions_give_way_to_what_others_hold(ct_file):
 def test_who_only_loads_the_page_pushes_nobody_out(ct_file):
     store = Store(FakePredictor(), most=3)
     session = opened(store, "reader", ct_file)
-    for n in range(10):
+    for n in range(100):
         store.arrive(f"passer-by {n}", None)
-    assert session.scan is not None and len(store) == 3
-    for n in range(10):
+    assert session.scan is not None and len(store) == 24
+    for n in range(100):
         store.leave(f"passer-by {n}")
     assert len(store) == 1
     store._visitors._grace = 0.0
@@ -150,6 +150,15 @@ def test_closed_pages_give_way_before_a_reader_who_only_thinks(ct_file):
     for n in range(3):
         opened(store, f"another reader {n}", ct_file)
     assert reading.scan is None and store.get("another reader 0").scan is not None, "open pages by turn, as before"
+
+
+def test_a_page_that_opens_its_first_scan_is_not_pushed_out_meanwhile(ct_file):
+    store = Store(FakePredictor(), most=2)
+    slow = store.get("slow")  # its scan is on the way
+    for n in range(5):
+        opened(store, f"quick {n}", ct_file)
+    slow.open(ct_file.read_bytes())
+    assert store.get("slow") is slow and slow.scan is not None
 
 
 def test_a_page_without_scans_keeps_its_token_through_a_lost_connection(ct_file):
