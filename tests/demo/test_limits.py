@@ -110,6 +110,11 @@ def test_closed_and_forgotten_pages_leave_gradios_memory_and_open_ones_stay():
     assert forget_pages(app) == 2
     assert set(app.state_holder.session_data) == set(app.state_holder.time_last_used) == {"open", "just closed"}
     assert "closed" not in line.pending_messages_per_session and forget_pages(app) == 0
+    still = app.state_holder["open"]
+    assert not still.config_values
+    (number,) = (n for n, block in page.blocks.items() if isinstance(block, gr.HTML))
+    still._update_value_in_config(number, "another picture")  # what gradio does after the page's next event
+    assert still.config_values[number]["props"]["value"] == "another picture"
 
 
 def test_the_server_forgets_by_itself(server, monkeypatch):

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 
 Message = MutableMapping[str, Any]
 _ROOM = 64 * 1024  # what the form around a file may take
-_AGE, _CLOSED, _EVERY = 1800.0, 300.0, 60.0
+_AGE, _CLOSED, _EVERY = 1800.0, 300.0, 20.0
 
 
 class Shut:
@@ -123,11 +123,13 @@ def upload_folder() -> Path:
 def forget_pages(app: Any, *, closed: float = _CLOSED, unused: float = _AGE) -> int:
     """Drop what gradio remembers of pages that were closed ``closed`` seconds ago or not used for ``unused``; how many it were.
 
-    Gradio itself keeps the newest value of every component, pictures included, of the last ten thousand pages.
+    Gradio itself keeps the newest value of every component, pictures included, of the last ten thousand pages: for links that
+    open a page as somebody else saw it. There are none here (:class:`Shut`), so open pages' are dropped, too: a megabyte each.
     """
     holder, line = app.state_holder, app.get_blocks()._queue
     now, gone = datetime.datetime.now(), 0
     for key, page in list(holder.session_data.items()):
+        page.config_values.clear()
         idle = (now - holder.time_last_used.get(key, now)).total_seconds()
         if idle > (closed if page.is_closed else unused):
             holder.session_data.pop(key, None)
@@ -141,7 +143,7 @@ def forget_pages(app: Any, *, closed: float = _CLOSED, unused: float = _AGE) -> 
 
 @contextlib.asynccontextmanager
 async def cleaning(app: object) -> AsyncIterator[dict[str, Any]]:
-    """A lifespan (``app_kwargs={"lifespan": cleaning}``) that sweeps and forgets every minute while the server runs."""
+    """A lifespan (``app_kwargs={"lifespan": cleaning}``) that sweeps and forgets all the time while the server runs."""
 
     async def clean() -> None:
         while True:
