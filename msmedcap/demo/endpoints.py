@@ -15,6 +15,7 @@ import gradio as gr
 
 from msmedcap.config import parse_point
 from msmedcap.demo.panels import WAITING
+from msmedcap.demo.serving.logs import BY_PROGRAM, Journal
 from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 class Endpoints:
     """The two calls on ``models``, each in its turn; ``allow_burned_in`` as in ``Predictor.set_scan``."""
 
-    def __init__(self, models: Predictor, turns: Turns, *, allow_burned_in: bool = False) -> None:
-        self._models, self._turns, self._allow_burned_in = models, turns, allow_burned_in
+    def __init__(self, models: Predictor, turns: Turns, journal: Journal, *, allow_burned_in: bool = False) -> None:
+        self._models, self._turns, self._journal, self._allow_burned_in = models, turns, journal, allow_burned_in
 
     def add(self) -> None:
         """Put the calls, and invisible inputs for them, into the ``gr.Blocks`` being built."""
@@ -67,7 +68,7 @@ class Endpoints:
                 UPLOADS.take(file), window=window or None, frame=int(frame), allow_burned_in=self._allow_burned_in
             )
             chosen = [name.strip() for name in systems.split(",") if name.strip()] or None
-            with self._turns.turn():
+            with self._turns.turn(), self._journal.event("captioned", None, **BY_PROGRAM):
                 captions = predictor.captions(systems=chosen, preset=preset, prompt=prompt or None)
         except Exception as error:
             raise gr.Error(sentence(error, "writing the captions"), print_exception=False) from None
@@ -86,7 +87,7 @@ class Endpoints:
             predictor = self._models.fresh()
             predictor.set_scan(UPLOADS.take(file), allow_burned_in=self._allow_burned_in)
             place = parse_point(point) if point.strip() else None
-            with self._turns.turn():
+            with self._turns.turn(), self._journal.event("mapped", None, **BY_PROGRAM):
                 maps = predictor.maps(system=system, point=place)
         except Exception as error:
             raise gr.Error(sentence(error, "drawing the maps"), print_exception=False) from None

@@ -133,10 +133,10 @@ class Page:
                     FigureTab(library, self._explorer, allow_burned_in=allow_burned_in).wire(figure)
                 if reviews:
                     with gr.Tab("Review", id=REVIEW):
-                        ReviewPanel(reviews)
+                        ReviewPanel(reviews, journal)
             self._wire_cases(cases)
-            Endpoints(models, turns, allow_burned_in=allow_burned_in).add()
-            SegmentEndpoint(models, turns, allow_burned_in=allow_burned_in).add()
+            Endpoints(models, turns, journal, allow_burned_in=allow_burned_in).add()
+            SegmentEndpoint(models, turns, journal, allow_burned_in=allow_burned_in).add()
             Restoring(store).wire(self.blocks, self._scan, self._scan.screen.tray)
             self.blocks.unload(self._leave)
         self.blocks.queue(api_open=False, max_size=128)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from msmedcap.config import UserError
 from msmedcap.demo.panels import LAST, OWN, WAITING, Updates
 from msmedcap.demo.screen import MANUAL, Screen
 from msmedcap.demo.serving.logs import Journal
@@ -236,8 +235,7 @@ class ScanTab:
                 if ticket.cancelled:
                     raise Cancelled
                 yield self.screen.captions(session)
-        with contextlib.suppress(UserError):  # the words stay plain text then
-            spell(session)
+        spell(session)
         yield self.screen.captions(session)
 
     def _stop(self, request: gr.Request) -> Updates:

@@ -8,11 +8,12 @@ import gradio as gr
 from serving import serve_blocks
 
 from msmedcap.demo.review.panel import ReviewPanel
+from msmedcap.demo.serving.logs import Journal
 
 
 def review_page(url: str) -> gr.Blocks:
     with gr.Blocks(title="Review", analytics_enabled=False, fill_width=True) as blocks, gr.Tabs(), gr.Tab("Review"):
-        ReviewPanel(url)
+        ReviewPanel(url, Journal())
     return blocks
 
 

@@ -89,7 +89,8 @@ def whole_form(page, prefer):
     press(page, "2", *["Enter"] * 48, "1", "2", "0", "4")
 
 
-def test_two_readers_go_through_a_whole_study_by_keys(visit, store, study):
+def test_two_readers_go_through_a_whole_study_by_keys(visit, store, study, caplog):
+    caplog.set_level("INFO", "msmedcap.events")
     pages = {name: visit(name) for name in SECRETS}
     for place in range(2 * CASES):
         for name, page in pages.items():
@@ -119,6 +120,8 @@ def test_two_readers_go_through_a_whole_study_by_keys(visit, store, study):
     assert (one.answers["A.error.false_finding.significant"], one.answers["C.error.wrong_side.insignificant"]) == (2, 0)
     assert [one.answers[f"{letter}.harm"] for letter in "ABC"] == ["none", "mild", "cannot_judge"]
     assert one.answers["confidence"] == 4 and one.seconds > 0 and one.revisions > 3
+    written = [record.fields for record in caplog.records if record.name == "msmedcap.events"]
+    assert len(written) >= 12 and all(set(f) == {"event", "seconds", "outcome"} and f["event"] == "rated" for f in written)
 
 
 def test_nothing_on_the_wire_tells_the_systems_apart(visit, store, study):

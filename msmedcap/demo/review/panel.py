@@ -14,19 +14,25 @@ import gradio as gr
 from msmedcap.demo.frontend import static_text
 from msmedcap.demo.review.desk import Desk
 from msmedcap.demo.review.results_panel import ResultsPanel
+from msmedcap.demo.serving.logs import Journal
 from msmedcap.demo.store import ReviewStore
 
 
 class ReviewPanel:
     """The readers' canvas, and below it the owner's results; ``reviews`` is the address of the studies' database."""
 
-    def __init__(self, reviews: str) -> None:
+    def __init__(self, reviews: str, journal: Journal) -> None:
         """Raises :class:`~msmedcap.config.UserError` where the database cannot be opened."""
         self.store = ReviewStore(reviews)
         desk = Desk(self.store)
 
         def review(asked: Any) -> dict[str, Any]:
-            return desk.answer(asked)
+            if not (isinstance(asked, dict) and asked.get("do") == "save"):
+                return desk.answer(asked)
+            with journal.event("rated") as happening:
+                told = desk.answer(asked)
+                happening.outcome = "error" if "error" in told else "ok"
+            return told
 
         gr.HTML(
             '<div class="mm-review"><p class="mm-small">Opening the review…</p></div>',

@@ -31,6 +31,8 @@ EVENTS = frozenset((
     "started", "opened", "viewed", "mapped", "captioned", "segmented", "exported", "rated", "left", "asked", "signed-in",
     "turned-away", "saved",
 ))
+BY_PROGRAM: dict[str, float | str] = {"from": "program"}
+"""What an event carries that no page asked for."""
 OUTCOMES = ("ok", "error", "cancelled")
 # What an event may carry: a number, or a word out of a few.
 _NUMBERS = frozenset(["seconds", "waited", "ahead", "frames", "systems", "points", "masks", "bytes", "cases", "port"])

@@ -15,6 +15,7 @@ import gradio as gr
 
 from msmedcap.data.prompts import parse_box, parse_clicks
 from msmedcap.demo.panels import WAITING
+from msmedcap.demo.serving.logs import BY_PROGRAM, Journal
 from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
@@ -31,8 +32,8 @@ _ABOUT = (
 class SegmentEndpoint:
     """The call on ``models``, each in its turn; ``allow_burned_in`` as in ``Predictor.set_scan``."""
 
-    def __init__(self, models: Predictor, turns: Turns, *, allow_burned_in: bool = False) -> None:
-        self._models, self._turns, self._allow_burned_in = models, turns, allow_burned_in
+    def __init__(self, models: Predictor, turns: Turns, journal: Journal, *, allow_burned_in: bool = False) -> None:
+        self._models, self._turns, self._journal, self._allow_burned_in = models, turns, journal, allow_burned_in
 
     def add(self) -> None:
         """Put the call, and invisible inputs for it, into the ``gr.Blocks`` being built."""
@@ -68,7 +69,7 @@ class SegmentEndpoint:
                 clicks, corners = parse_clicks(points), parse_box(box) if box.strip() else None
                 predictor = self._models.fresh()
                 predictor.set_scan(data, window=window or None, frame=int(frame), allow_burned_in=self._allow_burned_in)
-                with self._turns.turn():
+                with self._turns.turn(), self._journal.event("segmented", None, **BY_PROGRAM):
                     found = predictor.segment(clicks, corners)
                 (record,) = predictor.write_masks([found], Path(folder), dicom_seg=bool(dicom_seg))
             except Exception as error:
