@@ -1,5 +1,5 @@
-// The picture area: keeps what the server sent and what the visitor set, and draws both. See viewer_state.py for the value.
-// Runs inside gradio's js_on_load: `element`, `trigger`, `watch` and `props` are given; COLOURS is put in by viewer.py.
+// The picture area: keeps what the server sent and what the visitor set, and draws both. See viewer/state.py for the value.
+// Runs inside gradio's js_on_load: `element`, `trigger`, `watch` and `props` are given; COLOURS is put in by viewer/area.py.
 // Gradio's "always_last" runs a deferred event with the data of the one before it. Each kind of event therefore has one object
 // that is filled anew: whichever run reads it reads the latest.
 const told = Object.fromEntries(['prompt', 'place', 'window', 'frame', 'again', 'full', 'missing'].map((name) => [name, {}]));

@@ -1,7 +1,7 @@
 // The picture's pixels: unpacks values, applies windows and colour maps, and paints the canvas.
 const unpackText = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-// The opposite of packed_grid() of encoding.py: {data, width, height, bytes} to a Uint8Array or Uint16Array, row by row.
+// The opposite of packed_grid() of viewer/encoding.py: {data, width, height, bytes} to a Uint8Array or Uint16Array, row by row.
 async function unpackGrid(grid) {
   const flow = new Blob([unpackText(grid.data)]).stream().pipeThrough(new DecompressionStream('deflate'));
   const planes = new Uint8Array(await new Response(flow).arrayBuffer());
