@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from msmedcap.data.outlines import outlines, screen_outlines
+from msmedcap.data.outlines import outlines, screen_outlines, sloped, straightened
 
 
 def filled(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -69,9 +70,52 @@ def test_a_screens_outlines_lie_within_its_pixel_of_the_true_ones(height: int, w
     assert found.dtype == np.float64 and len(found) <= len(true)
     for end in (np.min, np.max):
         assert np.abs(end(found, axis=0) - end(true, axis=0)).max() <= pixel
-    assert area(found) == pytest.approx(mask.sum(), rel=0.1)
+    length = np.abs(np.roll(true, -1, axis=0) - true).sum()
+    assert abs(area(found) - mask.sum()) <= 0.75 * pixel * length
+    assert distances(true.astype(float), found).max() <= 1.5 * np.sqrt(2) * pixel
     if longest >= max(height, width):
         assert (found == true).all()
+
+
+def distances(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """How far each of ``points [N,2]`` lies from the border of ``polygon``."""
+    side = np.roll(polygon, -1, axis=0) - polygon
+    share = ((points[:, None] - polygon) * side).sum(-1) / np.maximum((side**2).sum(-1), 1e-9)
+    return np.linalg.norm(polygon + share.clip(0, 1)[..., None] * side - points[:, None], axis=-1).min(1)
+
+
+@pytest.mark.parametrize("most", [0.0, 0.75, 1.0, 3.0])
+def test_a_straightened_border_is_nowhere_farther_than_allowed(most: float) -> None:
+    blobs = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(120, 140)), 4) > 0
+    before = after = 0
+    for polygon in outlines(blobs):
+        found = straightened(polygon, most)
+        assert distances(polygon.astype(float), found).max() <= most + 1e-9
+        assert {tuple(p) for p in found} <= {tuple(p) for p in polygon.astype(float)} and len(found) >= 4
+        before, after = before + len(polygon), after + len(found)
+    assert after == before if most == 0 else after < {0.75: 0.9, 1.0: 0.5, 3.0: 0.2}[most] * before
+
+
+def test_steps_become_the_slope_they_stand_for() -> None:
+    y, x = np.mgrid[0:60, 0:90] + 0.5
+    for mask in (x + y < 50, x + 7 * y < 80, ((x - 45) / 40) ** 2 + ((y - 30) / 25) ** 2 < 1):
+        (found,) = outlines(mask)
+        slopes = sloped(found)
+        assert area(slopes) == pytest.approx(area(found), rel=0.05)
+        assert distances(found.astype(float), slopes).max() <= 0.71 and distances(slopes, found.astype(float)).max() <= 0.5
+
+
+def test_a_rectangle_keeps_its_corners() -> None:
+    (corners,) = outlines(np.ones((300, 200), bool))
+    assert (straightened(corners, 5.0) == corners).all() and (sloped(corners) == corners).all()
+
+
+def test_a_large_structure_takes_few_corners_and_keeps_its_area() -> None:
+    y, x = np.mgrid[0:2000, 0:1600]
+    mask = ((x - 700) / 400) ** 2 + ((y - 1000) / 800) ** 2 < 1
+    (found,) = screen_outlines(mask, 1280)
+    assert area(found) == pytest.approx(mask.sum(), rel=0.003) and len(found) < 250
+    assert distances(found, outlines(mask)[0][::8].astype(float)).max() < 8 * 1.5
 
 
 def test_an_empty_mask_has_no_outline_on_a_screen() -> None:
