@@ -60,8 +60,8 @@ def build_page(
 
     After the made scans of that folder come the real ones that pydicom carries. ``runs`` is a folder of captions files for
     the tabs "Cases" and "Figure 4", ``data`` the folders of the data sets they are of, by name: pictures of cases come
-    from there and from nowhere else. ``sign_in`` is who may enter, ``reviews`` the database of the tab "Review" (without it
-    there is none).
+    from there and from nowhere else. ``sign_in`` is who may enter, ``reviews`` the database of the tab "Review", which
+    takes the place of the tabs of evaluations: readers are blinded.
 
     Raises :class:`UserError` where the predictor has no system to show, ``runs`` holds no captions file, or ``reviews`` cannot be
     opened.
@@ -127,14 +127,12 @@ class Page:
                     self._scan = ScanTab(
                         models, store, turns, journal, examples=[data for _, data in examples], pictures=pictures
                     )
-                with gr.Tab("Cases", id=CASES) as cases:
-                    self._explorer = Explorer(library, allow_burned_in=allow_burned_in)
-                with gr.Tab("Figure 4", id=FIGURE) as figure:
-                    FigureTab(library, self._explorer, allow_burned_in=allow_burned_in).wire(figure)
                 if reviews:
+                    # Readers are blinded: a study's cases must not lie on the next tab under the systems' names.
                     with gr.Tab("Review", id=REVIEW):
                         ReviewPanel(reviews, journal)
-            self._wire_cases(cases)
+                else:
+                    self._cases(library, allow_burned_in=allow_burned_in)
             Endpoints(models, turns, journal, allow_burned_in=allow_burned_in).add()
             SegmentEndpoint(models, turns, journal, allow_burned_in=allow_burned_in).add()
             Restoring(store).wire(self.blocks, self._scan, self._scan.screen.tray)
@@ -178,9 +176,13 @@ class Page:
             "prevent_thread_lock": True,
         }
 
-    def _wire_cases(self, tab: gr.Tab) -> None:
-        """A case of a run opens in the main tab as an upload does."""
-        scan, explorer = self._scan, self._explorer
+    def _cases(self, library: Library, *, allow_burned_in: bool) -> None:
+        """The tabs of evaluations; a case of a run opens in the main tab as an upload does."""
+        with gr.Tab("Cases", id=CASES) as tab:
+            explorer = self._explorer = Explorer(library, allow_burned_in=allow_burned_in)
+        with gr.Tab("Figure 4", id=FIGURE) as figure:
+            FigureTab(library, explorer, allow_burned_in=allow_burned_in).wire(figure)
+        scan = self._scan
         explorer.wire(tab)
         opening = [self._tabs, explorer.said, *scan.everything]
         shown = explorer.table.show_case(self._open_case, [explorer.run, explorer.own], opening, **OWN)

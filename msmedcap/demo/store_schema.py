@@ -2,7 +2,8 @@
 
 A study holds all that reviewing needs, so that it needs no models and no scan folder: a de-identified picture of every case as the
 models saw it (a PNG and its hash), the captions, and for a second stage one map for each of them. Visits and ratings are only
-ever added: the database itself refuses to change or delete a row of theirs.
+ever added, and what an answer means (systems, cases, captions, the letters of a showing) stays as it was: the database itself
+refuses to change, replace or delete a row of these tables.
 """
 
 from __future__ import annotations
@@ -126,12 +127,25 @@ RATING = sa.Table(
     sa.UniqueConstraint("assignment_id", "save_key"),
 )
 
-_KEEP = "only ever added: a rating is superseded by a new row"
-for _table in (VISIT, RATING):
-    for _verb in ("UPDATE", "DELETE"):
-        _name = f"{_table.name}_no_{_verb.lower()}"
-        _refusal = f"CREATE TRIGGER IF NOT EXISTS {_name} BEFORE {_verb} ON {_table.name} BEGIN SELECT RAISE(ABORT, '{_KEEP}'); END"
-        sa.event.listen(_table, "after_create", sa.DDL(_refusal).execute_if(dialect="sqlite"))
+_KEEP = "only ever added: what readers saw and said is never changed"
+_KEPT = (SYSTEM, CASE, CAPTION, ASSIGNMENT, VISIT, RATING)
+
+
+def _there(table: sa.Table) -> str:
+    """SQL for: a row of ``table`` has a key of the NEW one (SQLite's REPLACE would delete it and fire no trigger for that)."""
+    unique = [[column.name for column in key.columns] for key in table.constraints if isinstance(key, sa.UniqueConstraint)]
+    keys = " OR ".join(f"({' AND '.join(f'{name} = NEW.{name}' for name in names)})" for names in (["id"], *sorted(unique)))
+    return f"EXISTS (SELECT 1 FROM {table.name} WHERE {keys})"
+
+
+for _table in _KEPT:
+    for _verb, _when in (("UPDATE", ""), ("DELETE", ""), ("INSERT", f" WHEN {_there(_table)}")):
+        _refusal = (
+            f"CREATE TRIGGER IF NOT EXISTS {_table.name}_no_{_verb.lower()} BEFORE {_verb} ON {_table.name}{_when} "
+            f"BEGIN SELECT RAISE(ABORT, '{_KEEP}'); END"
+        )
+        # Of the metadata, not of the table: a database that is older than a trigger gets it when it is opened.
+        sa.event.listen(METADATA, "after_create", sa.DDL(_refusal).execute_if(dialect="sqlite"))
     _function = (
         f"CREATE OR REPLACE FUNCTION {_table.name}_kept() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{_KEEP}'; END $$"

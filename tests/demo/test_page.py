@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -80,3 +82,13 @@ def test_examples_are_optional(tmp_path):
 def test_models_without_a_system_are_one_sentence():
     with pytest.raises(UserError, match="demo-weights"):
         build_page(FakePredictor(systems=()))
+
+
+def test_a_page_for_blinded_readers_names_no_systems_cases(tmp_path: Path) -> None:
+    def tabs(**settings) -> list[str]:
+        page = build_page(FakePredictor(), **settings)
+        return [block.label for block in page.blocks.blocks.values() if isinstance(block, gr.Tab)]
+
+    url = f"sqlite:///{tmp_path / 'reviews.sqlite'}"
+    assert {"Cases", "Figure 4"} <= set(tabs()) and "Review" not in tabs()
+    assert "Review" in tabs(reviews=url) and not {"Cases", "Figure 4"} & set(tabs(reviews=url))

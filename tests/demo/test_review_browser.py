@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from review_server import review_page
 from review_study import SECRETS, SYSTEMS, author, made_study
 from serving import serve_blocks
 
+from msmedcap.demo import store as store_module
 from msmedcap.demo.review.rated import read_rated
 from msmedcap.demo.store import ReviewStore
 
@@ -29,7 +31,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(store):
-    page = review_page(str(store._engine.url))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "BUSY_MILLISECONDS", 500)  # a locked database is a fault after half a second
+        page = review_page(str(store._engine.url))
     yield serve_blocks(page)
     page.close()
 
@@ -237,6 +241,103 @@ def test_a_save_that_did_not_arrive_is_sent_again(visit, store, study):
     saved(page)
     page.wait_for_function("sessionStorage.getItem('mm-review-unsaved') === '[]'")
     assert store.ratings(store.study(study[0])["id"])[-1]["answers"]["preference"] == "A"
+
+
+def test_an_answer_the_server_could_not_keep_is_kept_and_sent_again(visit, store, study):
+    page = visit()
+    holder = sqlite3.connect(store._engine.url.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        press(page, "c")
+        page.wait_for_function("document.querySelector('.mm-saved').textContent.includes('could not keep it')")
+        assert "another file" not in page.locator("#mm-review").inner_text()
+        (row,) = json.loads(page.evaluate("sessionStorage.getItem('mm-review-unsaved')"))
+        assert row["answers"] == {"preference": "C"} and not store.ratings(store.study(study[0])["id"])
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    saved(page)
+    page.wait_for_function("sessionStorage.getItem('mm-review-unsaved') === '[]'")
+    (row,) = store.ratings(store.study(study[0])["id"])
+    assert row["answers"] == {"preference": "C"}
+
+
+def test_unsaved_answers_of_another_login_wait_for_it(visit, store, study):
+    """Another study of the same title, another reader in the same tab: neither sends what is not theirs, nor waits for it."""
+    row = {"do": "save", "case": "0" * 16, "visit": "x", "answers": {}, "complete": False, "seconds": 0, "save": "1" * 24}
+    others = [{**row, "reader": "ffffffff/anna"}, {**row, "reader": f"{study[0]}/ben"}]
+    page = visit()
+    page.evaluate("rows => sessionStorage.setItem('mm-review-unsaved', JSON.stringify(rows))", others)
+    page.reload()
+    at(page, 0)
+    press(page, "b")
+    saved(page)
+    assert json.loads(page.evaluate("sessionStorage.getItem('mm-review-unsaved')")) == others
+    assert store.ratings(store.study(study[0])["id"])[-1]["answers"] == {"preference": "B"}
+
+
+def names(page):
+    """What the list of cases offers."""
+    return page.locator(".mm-jump option").all_inner_texts()
+
+
+def bar(page):
+    return [page.locator(f".mm-review-bar {part}").inner_text() for part in (".mm-part", ".mm-count")]
+
+
+def finish(page, *places):
+    for place in places:
+        at(page, place)
+        press(page, "n", "Control+Enter")
+
+
+def test_the_list_counts_each_part_for_itself(visit):
+    page = visit()
+    finish(page, 0, 1, 2)
+    page.wait_for_selector("text=Open part 2")
+    first, second = ([f"Part {part}, case {n}" for n in (1, 2, 3)] for part in (1, 2))
+    assert names(page) == ["Go to a case", *(f"{name} ✓" for name in first), *second]
+    assert bar(page) == ["Part 1", "3 of 3 finished"]
+    page.click("text=Open part 2")
+    at(page, 3)
+    assert names(page) == second and bar(page) == ["Part 2: with maps", "0 of 3 finished"]
+
+
+def test_a_case_that_does_not_open_leaves_the_list_where_it_was(visit):
+    page = visit()
+    press(page, "b")
+    saved(page)
+    page.route(re.compile("component_server"), lambda route: route.abort())
+    page.select_option(".mm-jump", "2")
+    page.wait_for_function("document.querySelector('.mm-saved').textContent.includes('does not answer')")
+    assert page.locator(".mm-jump").input_value() == "0"
+    assert page.evaluate("document.querySelector('.mm-sheet').contains(document.activeElement)")
+    page.unroute(re.compile("component_server"))
+    page.select_option(".mm-jump", "2")
+    at(page, 2)
+
+
+def test_between_and_after_the_parts_one_can_go_back(visit):
+    page = visit()
+    finish(page, 0, 1, 2)
+    page.wait_for_selector("text=Open part 2")
+    press(page, "[")
+    at(page, 2)
+    press(page, "Control+Enter")
+    page.click("text=Open part 2")
+    finish(page, 3, 4, 5)
+    page.wait_for_function("document.querySelector('.mm-done').textContent.includes('All cases are finished')")
+    assert page.evaluate("document.activeElement.className") == "mm-jump"
+    assert page.locator(".mm-jump").input_value() == "" and names(page)[0] == "Go to a case"
+    assert page.get_by_title("Case after").is_disabled() and page.get_by_title("Case before").is_enabled()
+    press(page, "[")
+    at(page, 5)
+    press(page, "Control+Enter")
+    page.wait_for_selector(".mm-done:visible")
+    page.select_option(".mm-jump", "5")
+    at(page, 5)
+    page.click("[title^='Case before']")
+    at(page, 4)
 
 
 def test_a_login_that_ended_keeps_what_was_not_saved(visit, store, study):

@@ -12,6 +12,7 @@ from PIL import Image
 from review_study import Reader, answers
 
 from msmedcap.config import UserError
+from msmedcap.data.scans import ScanError
 from msmedcap.demo.review import command, desk
 from msmedcap.demo.store import ReviewStore
 
@@ -118,6 +119,26 @@ def test_captions_of_a_run_become_a_study(study, captions, scans):
     assert said.records[0]["cases"] == 2
 
 
+def test_cases_of_scans_are_drawn_too(study, scans, url):
+    for _ in range(2):
+        _, said = study("make", scans, "--readers", "anna", "--cases", "2", "--seed", "4")
+        assert said.records[0]["cases"] == 2
+    store = ReviewStore(url)
+    one, two = ([row["name"] for row in store.cases(kept["id"])] for kept in store.studies())
+    assert one == two and set(one) < {"film-40.png", "film-80.png", "film-120.png", "ct"}
+
+
+def test_a_database_that_is_not_there_is_not_made(study, url, tmp_path):
+    known = (["list"], ["results", "00000000"], ["reader", "00000000", "--readers", "a"])
+    for action in (*known, ["make", tmp_path / "none", "--readers", "a"]):
+        with pytest.raises((UserError, ScanError), match="no database|no file or folder"):
+            study(*action)
+    assert not (tmp_path / "reviews.sqlite").exists()
+    ReviewStore(url).close()
+    status, said = study("list")
+    assert status == 0 and "no study" in said.notes[0]
+
+
 def test_without_a_source_the_made_scans_are_read(study):
     status, said = study("make", "--readers", "anna", "--cases", "6", "--seed", "1")
     assert status == 0 and said.records[0]["cases"] == 6 and said.records[0]["showings"] == 7
@@ -187,13 +208,18 @@ def test_results_and_files_are_written(study, url, tmp_path):
         (["make", "{captions}", "--readers", "a"], "No case is left"),
         (["make", "{captions}", "--readers", "a", "--second-stage"], "no system 'one'"),
         (["make", "nowhere.jsonl", "--readers", "a"], "no captions file"),
+        (["make", "{captions}", "--readers", "a", "--cases", "0"], "at least one case"),
+        (["make", "{scans}", "--readers", "a", "--cases", "-5"], "at least one case"),
+        (["make", "{captions}", "--readers", "a", "--window", "lung"], "captions of a run are there already"),
+        (["make", "{captions}", "--readers", "a", "--preset", "paper"], "captions of a run are there already"),
         (["results"], "needs the study's key"),
         (["results", "00000000"], "no study"),
         (["export", "00000000"], "--out"),
         (["reader", "00000000"], "one new reader"),
     ],
 )
-def test_mistakes_are_said_in_a_sentence(study, captions, scans, arguments, said):
+def test_mistakes_are_said_in_a_sentence(study, captions, scans, url, arguments, said):
+    ReviewStore(url).close()
     with pytest.raises(UserError, match=said):
         study(*(argument.format(captions=captions, scans=scans) for argument in arguments))
 

@@ -43,6 +43,18 @@ def test_every_study_is_a_set_of_files_and_the_database_itself(reviews, tmp_path
     assert '"confidence": 3' in files[f"{key}-ratings.jsonl"]
 
 
+def test_saving_leaves_no_connection_open(reviews, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    rate(reviews)
+    closed = []
+    monkeypatch.setattr(ReviewStore, "close", lambda self: closed.append(self))
+    study_files(reviews)
+    monkeypatch.setattr("msmedcap.demo.review.saving.read_rated", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        study_files(reviews)
+    assert len(closed) == 2
+
+
 def test_a_database_that_is_gone_comes_back_with_all_that_was_saved(reviews, tmp_path):
     (tmp_path / "disk").mkdir()
     target = str(tmp_path / "bucket")

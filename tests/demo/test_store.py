@@ -99,7 +99,7 @@ def test_a_save_that_is_sent_twice_is_one_row(store, study, showing):
     assert len(store.ratings(study["id"])) == 2 and store.latest(showing["id"])["answers"] == {"confidence": 2}
 
 
-@pytest.mark.parametrize("table", ["rating", "visit"])
+@pytest.mark.parametrize("table", ["rating", "visit", "assignment", "caption", "study_case", "system"])
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET id = id + 100"])
 def test_the_database_itself_keeps_what_was_saved(url, store, study, showing, table, statement):
     save(store, showing, store.visit(showing["id"]), 1)
@@ -108,6 +108,38 @@ def test_the_database_itself_keeps_what_was_saved(url, store, study, showing, ta
         db.execute(sa.text(statement.format(table)))
     other.dispose()
     assert len(store.ratings(study["id"])) == 1
+
+
+REPLACED = {
+    "the same row": "SELECT id, assignment_id, visit_id, 1, supersedes, save_key, saved, 0, 0, '{}' FROM rating",
+    "the same revision": "SELECT NULL, assignment_id, visit_id, 1, NULL, 'other', saved, 0, 0, '{}' FROM rating",
+    "the same save": "SELECT NULL, assignment_id, visit_id, 9, NULL, save_key, saved, 0, 0, '{}' FROM rating",
+}
+
+
+@pytest.mark.parametrize("rows", REPLACED.values(), ids=REPLACED)
+def test_sqlite_replaces_nothing_that_was_saved(tmp_path, rows):
+    file = tmp_path / "reviews.sqlite"
+    store = ReviewStore(f"sqlite:///{file}")
+    study = store.study(store.create(made_study().study))
+    shown = store.showings(store.readers(study["id"])[0]["id"])[0]
+    save(store, shown, store.visit(shown["id"]), 1)
+    columns = "id, assignment_id, visit_id, revision, supersedes, save_key, saved, seconds, complete, answers"
+    with sqlite3.connect(file) as db, pytest.raises(sqlite3.IntegrityError, match="only ever added"):
+        db.execute(f"INSERT OR REPLACE INTO rating ({columns}) {rows}")
+    assert [row["answers"] for row in store.ratings(study["id"])] == [{"confidence": 1}]
+    store.close()
+
+
+def test_a_database_older_than_a_trigger_gets_it(tmp_path):
+    file = tmp_path / "reviews.sqlite"
+    ReviewStore(f"sqlite:///{file}").close()
+    with sqlite3.connect(file) as db:
+        db.execute("DROP TRIGGER assignment_no_update")
+    ReviewStore(f"sqlite:///{file}").close()
+    with sqlite3.connect(file) as db:
+        made = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    assert {"assignment_no_update", "caption_no_update", "rating_no_insert"} <= made
 
 
 def test_the_time_on_a_case_is_never_longer_than_the_visit(store, study, showing):

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,34 +65,37 @@ def add_study_options(command: argparse.ArgumentParser) -> None:
         help="where a run's pictures lie (repeatable)",
     )
     add("--run", metavar="NAME", help="which of several captions files in a folder")
-    add("--cases", type=int, metavar="N", help="draw so many cases of a run (default: all)")
+    add("--cases", type=int, metavar="N", help="draw so many of the cases (default: all)")
     add("--seed", type=int, metavar="N", help="draws cases, orders and letters (default: a secret one)")
     add("--repeats", type=float, default=0.1, metavar="SHARE", help="of cases shown twice (default: %(default)s)")
     add("--second-stage", action="store_true", help="after all cases show them again with maps")
-    add("--preset", choices=PRESETS, default="fast", help="how scans are captioned (default: %(default)s)")
-    add("--window", metavar="NAME|W,L", help="a preset such as lung, or width,level")
+    add("--preset", choices=PRESETS, help="how scans are captioned (default: fast)")
+    add("--window", metavar="NAME|W,L", help="of scans: a preset such as lung, or width,level")
     add("--allow-burned-in", action="store_true", help="take pictures with text burned in")
     add("--out", type=Path, metavar="DIR", help="results, export: where files go")
 
 
 def run_study(args: argparse.Namespace, out: Output) -> int:
     """Do what ``args.action`` says; returns the exit status."""
-    from msmedcap.demo.store import ReviewStore
+    from msmedcap.demo.store import ReviewStore, database_file
 
     needs = {"results": "the study's key", "export": "the study's key", "reader": "the study's key"}
     if args.action in needs and not args.what:
         raise UserError(f"study {args.action} needs {needs[args.action]}; study list shows it.")
-    store = ReviewStore(args.reviews)
+    if args.action == "make":
+        return _make(args, out)
+    file = database_file(args.reviews)
+    if file is not None and not file.is_file():
+        raise UserError(f"There is no database {file}; check --reviews, or make a study there with study make.")
     do: dict[str, Callable[[ReviewStore, argparse.Namespace, Output], int]]
-    do = {"make": _make, "list": _list, "reader": _reader, "results": _results, "export": _export}
-    try:
+    do = {"list": _list, "reader": _reader, "results": _results, "export": _export}
+    with closing(ReviewStore(args.reviews)) as store:
         return do[args.action](store, args, out)
-    finally:
-        store.close()
 
 
-def _make(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
+def _make(args: argparse.Namespace, out: Output) -> int:
     from msmedcap.demo.review.making import Plan, make_study
+    from msmedcap.demo.store import ReviewStore
 
     given: dict[str, str | None] = dict.fromkeys(args.readers)
     if args.accounts:
@@ -109,9 +113,10 @@ def _make(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
     systems, cases, made_with = _cases(args, plan, skipped)
     from tqdm import tqdm
 
-    kept = list(tqdm(cases, "cases", unit="case", disable=None, file=sys.stderr))
-    made = make_study(plan, kept, systems, made_with={**made_with, "command": args.typed})
-    key = store.create(made.study)
+    with closing(ReviewStore(args.reviews)) as store:  # before the captions: an address that is wrong is said at once
+        kept = list(tqdm(cases, "cases", unit="case", disable=None, file=sys.stderr))
+        made = make_study(plan, kept, systems, made_with={**made_with, "command": args.typed})
+        key = store.create(made.study)
     _tell(out, key, made, args.reviews, lost)
     return 1 if lost else 0
 
@@ -122,7 +127,7 @@ def _tell(out: Output, key: str, made: Made, url: str, lost: list[str]) -> None:
     lines = [f"Study {key}: {len(study.cases)} cases, {len(study.systems)} systems; each reader sees {shown}."]
     lines += [f"  {name:<12} {secret}" for name, secret in made.secrets.items()]
     lines.append("These secrets are shown once; the results open with that of “owner”.")
-    lines.append(f"Serve it with: python app.py --reviews {url}")
+    lines.append(f"Serve it with: python app.py --reviews {url} (the tabs Cases and Figure 4, which name systems, stay away)")
     record = {"study": key, "cases": len(study.cases), "systems": list(study.systems), "showings": shown}
     out.result("\n".join(lines), {**record, "secrets": dict(made.secrets), "skipped": lost})
 
@@ -133,6 +138,8 @@ def _cases(
     """The systems, their cases, and what made the captions."""
     from msmedcap.demo.review.making import cases_of_run, cases_of_scans
 
+    if args.cases is not None and args.cases < 1:
+        raise UserError("A study has at least one case; give --cases a number above 0.")
     run = _run(args)
     burned = {"skipped": skipped, "allow_burned_in": args.allow_burned_in}
     if run is None:
@@ -143,9 +150,12 @@ def _cases(
         predictor = _predictor(args)
         systems = args.study_systems or predictor.systems
         _known(systems, predictor.systems)
-        asked = {"maps": plan.second_stage, "preset": args.preset, "window": args.window}
-        made_with = {"models": args.models, "preset": args.preset, "window": args.window}
-        return systems, cases_of_scans(files, predictor, systems, **asked, **burned), made_with
+        written = {"preset": args.preset or "fast", "window": args.window}
+        drawn = {"maps": plan.second_stage, "limit": args.cases, "seed": plan.seed}
+        cases = cases_of_scans(files, predictor, systems, **drawn, **written, **burned)
+        return systems, cases, {"models": args.models, **written}
+    if args.preset or args.window:
+        raise UserError("--preset and --window are for a folder of scans; the captions of a run are there already.")
     library, name = run
     opened = library.run(name, None)
     systems = args.study_systems or opened.systems
@@ -195,7 +205,10 @@ def _predictor(args: argparse.Namespace) -> Predictor:
 
 
 def _list(store: ReviewStore, args: argparse.Namespace, out: Output) -> int:
-    for study in store.studies():
+    studies = store.studies()
+    if not studies:
+        out.note(f"There is no study in {args.reviews}.")
+    for study in studies:
         readers = [row["name"] for row in store.readers(study["id"])]
         cases = len(store.cases(study["id"]))
         record = {"study": study["key"], "title": study["title"], "created": study["created"], "cases": cases}

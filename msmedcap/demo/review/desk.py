@@ -53,7 +53,7 @@ class _Reading:
         """What the reader needs once: the form, the instructions, where to go on."""
         study = next(row for row in self._store.studies() if row["id"] == self._login["study_id"])
         name = next(row["name"] for row in self._store.readers(study["id"]) if row["id"] == self._login["reader_id"])
-        told = {"reader": name, "title": study["title"], "instructions": study["instructions"]}
+        told = {"study": study["key"], "reader": name, "title": study["title"], "instructions": study["instructions"]}
         return {**told, "form": forms.form(self._letters), "at": self._next(), **self._progress()}
 
     def case(self, place: Any) -> Told:
@@ -65,12 +65,13 @@ class _Reading:
             shown.append({"letter": letter, "text": captions[system]["text"]})
             if row["stage"] == 2 and captions[system]["map"]:
                 shown[-1]["map"] = _uri(captions[system]["map"])
-        latest = self._store.latest(row["id"])
+        latest, visit = self._store.latest(row["id"]), self._store.visit(row["id"])
+        self._showings = self._store.showings(self._login["reader_id"])  # the visit may have closed the first part
         return {
             "case": row["key"],
             "place": row["place"],
             "stage": row["stage"],
-            "visit": self._store.visit(row["id"]),
+            "visit": visit,
             "picture": _uri(case["picture"]),
             "width": case["width"],
             "height": case["height"],

@@ -73,6 +73,7 @@ KEYS = (
     ("N", "cannot judge the case"),
     ("1 to 5", "answer the question the cursor is in, and go on to the next"),
     ("0", "cannot judge the question the cursor is in"),
+    ("Delete, Backspace", "take back the answer to the question the cursor is in"),
     ("Enter, Shift+Enter", "next question, question before"),
     ("Ctrl+Enter", "finish the case and open the next"),
     ("[ and ]", "case before, case after"),

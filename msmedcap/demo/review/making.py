@@ -17,7 +17,7 @@ from msmedcap.config import UserError
 from msmedcap.data.scans import Scan, ScanError, open_scan
 from msmedcap.demo.cases.library import Library
 from msmedcap.demo.review import forms
-from msmedcap.demo.review.blind import blind_captions, combined_map, picture_png
+from msmedcap.demo.review.blind import blind_captions, combined_maps, picture_png
 from msmedcap.demo.review.design import LETTERS, OWNER, plan
 from msmedcap.demo.serving.accounts import hash_password
 from msmedcap.demo.store import NewCase, NewReader, NewStudy
@@ -115,12 +115,23 @@ def cases_of_scans(
     *,
     skipped: Skipped,
     maps: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
     preset: str = "fast",
     window: str | None = None,
     allow_burned_in: bool = False,
 ) -> Iterator[NewCase]:
-    """A case for each of ``files`` (name, path), captioned now; one that cannot be read is left out, and ``skipped`` told."""
+    """A case for each of ``files`` (name, path), or for ``limit`` of them drawn by ``seed``, captioned now.
+
+    One that cannot be read is left out, and ``skipped`` told.
+    """
+    files = list(files)
+    if limit is not None:
+        random.Random(f"{seed}/cases").shuffle(files)
+    taken = 0
     for name, path in files:
+        if taken == limit:
+            return
         try:
             scan = open_scan(path, allow_burned_in=allow_burned_in)
             mine = predictor.fresh().set_scan(scan, window=window)
@@ -128,12 +139,13 @@ def cases_of_scans(
             if lacking := [system for system in systems if not captions.get(system)]:
                 raise UserError(f"{lacking[0]} wrote no caption.")
             assert mine.picture is not None
-            drawn = {system: combined_map(mine.maps(system=system)) for system in systems} if maps else {}
+            drawn = combined_maps({system: mine.maps(system=system) for system in systems}) if maps else {}
             picture, width, height = picture_png(mine.picture)
             blind = blind_captions(captions, systems, case=name)
         except Exception as error:  # whatever is wrong with one scan, the others go on
             skipped(name, error)
             continue
+        taken += 1
         yield NewCase(name, picture, width, height, blind, drawn, facts=_facts(scan))
 
 
@@ -165,7 +177,7 @@ def cases_of_run(
             drawn = {}
             if predictor is not None:
                 mine = predictor.fresh().set_scan(scan)
-                drawn = {system: combined_map(mine.maps(system=system)) for system in systems}
+                drawn = combined_maps({system: mine.maps(system=system) for system in systems})
             picture, width, height = picture_png(scan.picture())
             blind = blind_captions(entry.captions, systems, case=entry.id)
         except (UserError, ScanError) as error:

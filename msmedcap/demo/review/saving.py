@@ -23,8 +23,8 @@ DATABASE = "reviews.sqlite"
 def saved(reviews: str, target: str, *, minutes: float) -> Iterator[None]:
     """While it lasts, and once more when it ends, everything of ``reviews`` is saved to ``target`` every ``minutes``.
 
-    A request to end the process (SIGTERM) ends it in order. Raises :class:`UserError` where the target cannot be, or what it
-    holds cannot be read.
+    A request to end the process (SIGTERM) ends it in order. Raises :class:`~msmedcap.config.UserError` where the target cannot be,
+    or what it holds cannot be read.
     """
     file = database_file(reviews)
     if file is not None:
@@ -38,9 +38,12 @@ def study_files(reviews: str) -> dict[str, str | bytes]:
     """The files of every study by name, ``STUDY-ratings.jsonl`` and so on, the key that unblinds among them; SQLite's file, too."""
     store = ReviewStore(reviews)
     files: dict[str, str | bytes] = {}
-    for study in store.studies():
-        rated = read_rated(store, study["key"])
-        files |= {f"{study['key']}-{name}": write(rated) for name, write in FILES.items()}
+    try:
+        for study in store.studies():
+            rated = read_rated(store, study["key"])
+            files |= {f"{study['key']}-{name}": write(rated) for name, write in FILES.items()}
+    finally:
+        store.close()
     file = database_file(reviews)
     if file is not None:
         files[DATABASE] = snapshot(file)

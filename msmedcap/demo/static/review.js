@@ -4,7 +4,7 @@ const KEPT = 'mm-review', UNSAVED = 'mm-review-unsaved';
 const root = element.querySelector('.mm-review');
 let token = sessionStorage.getItem(KEPT) || '';
 let home = null, shown = null, view = null, sheet = null, stage = null;
-let waiting = JSON.parse(sessionStorage.getItem(UNSAVED) || '[]'), flying = false;
+let waiting = JSON.parse(sessionStorage.getItem(UNSAVED) || '[]'), flying = false, sending = null;
 let active = 0, counted = 0, touched = 0;
 
 // Only an answer of ours is an answer: what a lost connection or a gate before the server leaves behind is not.
@@ -33,7 +33,8 @@ function say(text, kind = '') {
 }
 
 // ---- saving: every change is sent at once, those made while one is on its way together after it; what was not
-// acknowledged stays in this tab and is sent again
+// acknowledged stays in this tab and is sent again, each reader's under that reader's login
+const mine = (row) => row.reader === home.study + '/' + home.reader;
 function keep() { sessionStorage.setItem(UNSAVED, JSON.stringify(waiting)); }
 
 function change(complete = false) {
@@ -41,9 +42,9 @@ function change(complete = false) {
   shown.answers = sheet.read();
   shown.complete = complete || shown.complete;
   const row = {do: 'save', case: shown.case, visit: shown.visit, answers: shown.answers, complete: shown.complete,
-    seconds: active / 1000, save: random(), reader: home.reader + '/' + home.title};
+    seconds: active / 1000, save: random(), reader: home.study + '/' + home.reader};
   const last = waiting.length - 1;
-  if (last >= 0 && waiting[last].case === row.case && !(flying && last === 0)) waiting[last] = row; else waiting.push(row);
+  if (last >= 0 && waiting[last].case === row.case && waiting[last] !== sending) waiting[last] = row; else waiting.push(row);
   keep();
   say('Saving…');
   pump();
@@ -52,30 +53,33 @@ function change(complete = false) {
 async function pump() {
   if (flying) return;
   flying = true;
-  for (let tries = 0; waiting.length;) {
-    const row = waiting[0];
-    if (!home || row.reader !== home.reader + '/' + home.title) break;
+  for (let tries = 0; home;) {
+    const row = sending = waiting.find(mine) || null;
+    if (!row) break;
     let told;
     try { told = await call(row); } catch { told = {lost: true}; }
-    if (told.lost || !(told.saved || told.error)) {
-      say('Not saved yet: the server does not answer. Trying again…', 'mm-bad');
+    if (told.lost || told.again || !(told.saved || told.error)) {
+      const why = told.again ? 'the server could not keep it' : 'the server does not answer';
+      say(`Not saved yet: ${why}. Trying again…`, 'mm-bad');
       await new Promise((go) => setTimeout(go, Math.min(1000 * 2 ** tries++, 8000)));
       continue;
     }
-    if (told.login) { flying = false; login(told.error); return; }
+    if (told.login) { flying = false; sending = null; if (home) login(told.error); return; }
     tries = 0;
-    waiting.shift();
+    waiting.splice(waiting.indexOf(row), 1);
+    sending = null;
     keep();
     if (told.error) { say(told.error, 'mm-bad'); continue; }
-    acknowledged(row, told);
+    if (home && mine(row)) acknowledged(row, told);
   }
+  sending = null;
   flying = false;
 }
 
 function acknowledged(row, told) {
   Object.assign(home, {at: told.at, states: told.states, first: told.first, open: told.open});
   progress();
-  if (!shown || row.case !== shown.case || waiting.length) return;
+  if (!shown || row.case !== shown.case || waiting.some(mine)) return;
   shown.complete = told.complete;
   const time = new Date(told.saved).toLocaleTimeString();
   say(`Saved ${time}` + (told.complete ? ' · finished' : ''), 'mm-good');
@@ -148,7 +152,7 @@ function workplace() {
   };
   parts.before = button('‹', 'Case before ( [ )', () => step(-1));
   parts.after = button('›', 'Case after ( ] )', () => step(1));
-  parts.list.addEventListener('change', () => go(Number(parts.list.value)));
+  parts.list.addEventListener('change', () => { if (parts.list.value) go(Number(parts.list.value)); });
   stage = pictureStage();
   sheet = drawForm(home.form, () => change(), (letter) => stage.over(letter));
   const keys = h('details', {class: 'mm-keys'}, h('summary', {}, 'Keys'),
@@ -174,20 +178,32 @@ async function leave() {
 
 function progress() {
   if (!view || !home) return;
-  const {states, first, open} = home, place = shown ? shown.place : home.at ?? states.length - 1;
+  const {states, first, open} = home, place = shown ? shown.place : lastDone();
   const [from, to] = place >= first ? [first, states.length] : [0, first];
   const done = states.slice(from, to).filter((state) => state === 2).length;
   view.bar.max = to - from;
   view.bar.value = done;
   view.count.textContent = `${done} of ${to - from} finished`;
   view.part.textContent = states.length === first ? '' : place >= first ? 'Part 2: with maps' : 'Part 1';
-  view.list.replaceChildren(...states.slice(open[0], open[1]).map((state, i) => h('option', {value: open[0] + i, selected: open[0] + i === place},
-    `Case ${open[0] + i - from + 1}${state === 2 ? ' ✓' : state ? ' …' : ''}`)));
-  view.before.disabled = place <= open[0];
-  view.after.disabled = place >= open[1] - 1;
+  const part = (i) => states.length === first ? `Case ${i + 1}` : i < first ? `Part 1, case ${i + 1}` : `Part 2, case ${i - first + 1}`;
+  const cases = states.slice(open[0], open[1]).map((state, i) => h('option', {value: open[0] + i, selected: shown && open[0] + i === place},
+    part(open[0] + i) + (state === 2 ? ' ✓' : state ? ' …' : '')));
+  view.list.replaceChildren(...(shown ? [] : [h('option', {value: '', selected: true}, 'Go to a case')]), ...cases);
+  view.before.disabled = shown ? place <= open[0] : view.done.hidden;
+  view.after.disabled = !shown || place >= open[1] - 1;
 }
 
-const step = (by) => { if (shown && shown.place + by >= home.open[0] && shown.place + by < home.open[1]) go(shown.place + by); };
+// Where one is while no case is shown: at the end of the first part, or of all.
+function lastDone() {
+  const {states, first, open, at} = home;
+  return at === null ? states.length - 1 : at >= first && open[0] < first ? first - 1 : at;
+}
+
+function step(by) {
+  if (!shown) { if (by < 0 && !view.done.hidden) go(lastDone()); return; }
+  const to = shown.place + by;
+  if (to >= home.open[0] && to < home.open[1]) go(to);
+}
 
 // The second part closes the first: whoever has seen maps does not judge the captions alone any more.
 function between(place) {
@@ -210,14 +226,20 @@ async function go(place, opened = false) {
     view.work.hidden = true;
     view.done.hidden = false;
     view.done.replaceChildren('All cases are finished. Thank you. You can go back to a case of the list above; what you change there counts.');
-    return progress();
+    progress();
+    return view.list.focus();
   }
   if (place >= home.first && home.open[0] < home.first && !opened) return between(place);
   sheet.rest(true);
   let told;
   try { told = await call({do: 'case', place}); } catch { told = {error: 'The server does not answer; open the case again.'}; }
   if (told.login) return login(told.error);
-  if (told.error) { sheet.rest(false); return say(told.error, 'mm-bad'); }
+  if (told.error) {
+    progress();
+    sheet.rest(!shown);
+    if (shown) sheet.focus(); else view.list.focus();
+    return say(told.error, 'mm-bad');
+  }
   const unsaved = waiting.findLast((row) => row.case === told.case);
   const pictures = [told.picture, ...told.captions.map((caption) => caption.map).filter(Boolean)];
   await Promise.all(pictures.map((uri) => { const image = new Image(); image.src = uri; return image.decode().catch(() => null); }));
@@ -237,13 +259,15 @@ async function go(place, opened = false) {
 
 // ---- keys: they act while the review is in sight and no text is being written
 document.addEventListener('keydown', (event) => {
-  if (!visible() || !shown || event.altKey || event.metaKey || event.defaultPrevented) return;
-  if (event.ctrlKey) { if (event.key === 'Enter') { event.preventDefault(); finish(); } return; }
-  const at = event.target, writing = at.matches?.('textarea, select, input[type=text], input[type=range], input[type=password]');
+  if (!visible() || !view || event.altKey || event.metaKey || event.defaultPrevented) return;
+  if (event.ctrlKey) { if (shown && event.key === 'Enter') { event.preventDefault(); finish(); } return; }
+  const at = event.target, inList = at === view.list && '[]'.includes(event.key);
+  const writing = !inList && at.matches?.('textarea, select, input[type=text], input[type=range], input[type=password]');
   if (writing || (at !== document.body && !root.contains(at))) return;
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
   const acts = {'[': () => step(-1), ']': () => step(1), '+': () => stage.zoom(1.25), '=': () => stage.zoom(1.25), '-': () => stage.zoom(0.8),
     H: () => stage.whole_(), '?': () => { view.keys.open = !view.keys.open; }};
+  if (!shown && key !== '[') return;
   const done = acts[key] ? (acts[key](), true) : sheet.key(key, event);
   if (done) event.preventDefault();
 });
