@@ -172,7 +172,7 @@ def come_and_go(
             with visitor:
                 for turn in range(ROUNDS_A_TAB):
                     rounds += 1
-                    stop = rounds % STOP_EVERY == 0
+                    stop = (rounds + number) % STOP_EVERY == 0  # from the first round on, not of all at once
                     shown = visit(
                         visitor, case, record, again=turn > 0, stop=stop, segment="outlines" in expected
                     )

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,6 +174,9 @@ class SegmenterConfig:
     - ``text_encoder``: who read the descriptions, ``"opt"`` (the language model of the same models folder) or a hub id;
       ``text_width`` is the width of what it says, ``text_parts`` the number of sentences of a class.
     - ``dense_prompts``: points and boxes are also laid as a map into SAM's mask input; ours, without it prompts are SAM's.
+    - ``present_from``: the chance from which a class is said to be elsewhere in the picture, found on validation pictures; other
+      classes are not said. Empty where nobody measured: all are, from a half on. ``present_in``: the DICOM modalities of those
+      pictures; of a scan that is known to be of another nothing is said.
     """
 
     classes: tuple[str, ...]
@@ -185,6 +188,8 @@ class SegmenterConfig:
     text_width: int = 256
     text_parts: int = 5
     dense_prompts: bool = False
+    present_from: dict[str, float] = field(default_factory=dict)
+    present_in: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:

@@ -1,6 +1,6 @@
 """What each system is, and the sizes of the demo, full and test scales. No torch.
 
-The paper's three systems differ in one thing, the tuple of branches they read with (Table 1's rows, DESIGN.md section 2):
+The paper's three systems differ in one thing, the tuple of branches they read with (the rows of Table 1):
 BLIP2 looks through CLIP, SAM-BLIP2 through SAM, MSMedCap through both. Comes in: a name. Goes out: a config.
 """
 

@@ -102,6 +102,50 @@ def test_present_are_the_likely_classes_in_order(predictor: Predictor, monkeypat
     assert [score for _, score in found] == pytest.approx([0.9, 0.6, 0.5])
 
 
+def test_only_what_was_measured_is_said_to_be_present(shared: Predictor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    predict, segmenter = Segmenter.predict, shared._segmenter.get()
+
+    def told(self: Segmenter, *args: object, **kwargs: object) -> Prediction:
+        return dataclasses.replace(predict(self, *args, **kwargs), present=torch.tensor([[0.6, 0.1, 0.9, 0.49, 0.3]]))
+
+    monkeypatch.setattr(Segmenter, "predict", told)
+    measured = dataclasses.replace(segmenter.config, present_from={"Left Lung": 0.7, "nodule": 0.25}, present_in=("DX",))
+    monkeypatch.setattr(segmenter, "config", measured)
+    found = {}
+    for modality in ("DX", "MR"):
+        values = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
+        write_dicom(tmp_path / modality, values, modality=modality, body_part="CHEST", spacing=None, window=Window(255, 128))
+        found[modality] = shared.fresh().set_scan(tmp_path / modality).segment([(5, 5)]).present
+    assert [name for name, _ in found["DX"]] == ["nodule"] and found["MR"] is None
+    assert [name for name, _ in shared.fresh().set_scan(png()).segment([(5, 5)]).present] == ["nodule"]
+
+
+def test_an_empty_mask_has_no_name(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    predict = Segmenter.predict
+
+    def empty(self: Segmenter, *args: object, **kwargs: object) -> Prediction:
+        said = predict(self, *args, **kwargs)
+        return dataclasses.replace(said, binary=torch.full_like(said.binary, -9.0))
+
+    monkeypatch.setattr(Segmenter, "predict", empty)
+    found = predictor.segment([(5, 5)])
+    assert (found.label, found.score, found.area_px) == (None, None, 0) and found.semantic is not None
+    with pytest.raises(UserError, match="empty"):
+        predictor.write_masks([found], tmp_path / "out", dicom_seg=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_one_frame_belong_to_every_window_of_it(shared: Predictor, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-900, 300, (HEIGHT, WIDTH)).astype(np.float32)
+    write_dicom(tmp_path / "ct", values, modality="CT", body_part="CHEST", spacing=(1, 1), window=Window(400, 40), intercept=-1024)
+    one = shared.fresh().set_scan(tmp_path / "ct")
+    found = one.segment([(5, 5)])
+    other = shared.fresh().set_scan(one.scan, window="lung")
+    assert len(other.write_masks([found], tmp_path / "out")) == 1
+    with pytest.raises(UserError, match="another scan"):
+        shared.fresh().set_scan(tmp_path / "ct").write_masks([found], tmp_path / "out")
+
+
 def test_one_encoder_pass_and_one_text_token_for_all(predictor: Predictor, passes: Counter[str]) -> None:
     predictor.captions()
     first = predictor.segment([(5, 5)])

@@ -44,6 +44,7 @@ def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
         raise UserError(f"The data folder {args.data} does not exist; name one that holds medpix, cxr_labels and so on.")
     if args.models != "demo" or args.device not in (None, "cpu") or args.load_8bit:
         raise UserError("demo-weights makes the demo models on the CPU; leave out --models, --device and --load-8bit.")
+    from msmedcap.evaluation.segmentation import fit_presence
     from msmedcap.evaluation.unlike import fit_unlike
     from msmedcap.training import recipe, segmenting
 
@@ -51,6 +52,7 @@ def run_demo_weights(args: argparse.Namespace, out: Output) -> int:
     out.note(f"Training on {data or 'made scans alone'}.")
     recipe.build(data, args.out, args.work, rows=args.rows)
     segmenting.demo_segmenter(data, args.out, args.work)
+    fit_presence(args.out, data)
     fit_unlike(args.out, data, work=args.work)
     out.result(f"The weights are in {args.out}.", {"out": str(args.out)})
     return DONE

@@ -18,7 +18,7 @@ Updates = dict[Any, Any]
 # The page's own events: not offered to programs. Progress is said in our own status line.
 OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LAST: dict[str, Any] = {**OWN, "trigger_mode": "always_last"}
-# Events that run a model wait for their turn in demo.turns, where the visitor can see the place in the line and leave it.
+# Events that run a model wait for their turn in demo.serving.turns, where the visitor can see the place in the line and leave it.
 WAITING: dict[str, Any] = {"concurrency_limit": None}
 # The same for those that have nothing to show while they wait.
 MODEL_LOCK: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}

@@ -120,12 +120,15 @@ class ScanTab:
         if predictor is None or scan is None:
             return {**on.nothing(), **on.say(_FORGOTTEN, error=True)}
         chosen = predictor.window if window is None else window
+        marked = session.segments.current is not None
         place = predictor.frame if frame is None else min(max(frame, 0), scan.frames - 1)
         try:
             session.open(scan, window=chosen, frame=place)
         except Exception as error:
             return on.say(sentence(error, "changing the view"), error=True)
         said = "The picture changed. Press “Caption this view”, or C on the picture, for its maps and captions."
+        if marked:
+            said += " Places that were marked and not kept are gone."
         return {**on.view(session, busy=False), **on.say(said)}
 
     def _choose_window(self, window: str, request: gr.Request) -> Updates:

@@ -87,6 +87,7 @@ class Session:
             entry.show_anew(window, frame)
             self._turn_to(entry)
             return
+        self._keep_structures()
         self._show(source, window, frame)
         if self.reading is not None and not self.reading.done:
             self.reading = None  # half a caption of the view before
@@ -112,8 +113,14 @@ class Session:
         if entry is None or predictor is None:
             return
         entry.window, entry.frame, entry.point, entry.case = predictor.window, predictor.frame, self.point, self.case
+        self._keep_structures()
         if self.reading is None or self.reading.done:
             entry.reading = self.reading
+
+    def _keep_structures(self) -> None:
+        entry, predictor = self.tray.open, self.predictor
+        if entry is not None and predictor is not None:
+            entry.structures[predictor.frame] = self.segments.kept
 
     def caption_next(self, walker: int) -> Iterator[Walk]:
         """The tray's :meth:`~msmedcap.demo.tray.tray.Tray.caption_next`; the scan on show gets its new captions, too."""
@@ -138,17 +145,20 @@ class Session:
         if entry.scan is None:
             raise ScanError(entry.error)
         before = self.tray.open
-        self._show(entry.scan, entry.window, entry.frame)
+        self._show(entry.scan, entry.window, entry.frame, entry)
         if before is not None and before.scan is not None and before is not entry:
             before.scan.packed()  # lets go of the frame that was on show
         self.tray.current, self._chosen, self.overlay = entry.id, _FIRST_MAP, False
         self.point, self.reading, self.case = entry.point, entry.reading, entry.case
 
-    def _show(self, scan: Scan, window: str | None, frame: int) -> None:
+    def _show(self, scan: Scan, window: str | None, frame: int, entry: Entry | None = None) -> None:
+        """``entry`` is the scan's in the tray, where it is not the one on show."""
+        entry = entry or self.tray.open
         predictor = self._models.fresh()
         predictor.set_scan(scan, window=window, frame=frame, allow_burned_in=self.allow_burned_in)
         self.maps, self.point, self.predictor = [], None, predictor
-        self.segments, self.words = Segments(predictor), Words()
+        kept = entry.structures.get(predictor.frame, ()) if entry is not None else ()
+        self.segments, self.words = Segments(predictor, kept), Words()
 
     def draw(self, system: str) -> None:
         """Make the maps of the open view for ``system``, with the likeness to :attr:`point` where there is one.
@@ -201,7 +211,7 @@ class Session:
             return
         self.words = Words()
         for reading in write_captions(predictor, preset=preset, prompt=prompt, wanted=lambda: predictor is self.predictor):
-            if reading.done and entry is not None:
+            if reading.done and reading.written and entry is not None:
                 entry.note(written(predictor, reading, preset=preset, prompt=prompt, maps=self.maps))
             self.reading = reading
             yield reading

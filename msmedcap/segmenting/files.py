@@ -36,6 +36,8 @@ def write_segmentations(
     """
     if not found:
         raise UserError("There is no mask to write; prompt for one first.")
+    if dicom_seg and not any(one.area_px for one in found):
+        raise UserError("The mask is empty, and a DICOM-SEG cannot hold that; mark another place.")
     folder.mkdir(parents=True, exist_ok=True)
     records, rows = [], []
     for number, one in enumerate(found, 1):
@@ -45,7 +47,7 @@ def write_segmentations(
         if one.semantic is not None:
             files["semantic_mask"] = f"{before}semantic.png"
             write_mask(folder / f"{before}semantic.png", one.semantic)
-        present = [{"label": label, "score": score} for label, score in one.present]
+        present = [{"label": label, "score": score} for label, score in one.present or ()]
         records.append({"label": one.label, "score": one.score, **files, "present": present})
         rows.append({**records[-1], "index": number, **_measures(one)})
     write_index(folder / INDEX, [one.binary for one in found])

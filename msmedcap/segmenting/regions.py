@@ -1,14 +1,13 @@
 """SEG-SAM at work on one scan: points and a box in the picture's pixels → a mask, its name, and what else is there.
 
 Comes in: SAM's features of the scan (the predictor's: the encoder ran once for captions, maps and masks) and prompts. Goes out:
-:class:`Segmentation`, everything in the scan's own frame. The segmenter of a models folder (``segmenter/``, :mod:`.segmenters`)
-is loaded when it is first wanted and shared by all visitors; the text token is computed once for a scan.
+:class:`Segmentation`, everything in the scan's own frame. The segmenter of a models folder (``segmenter/``,
+:mod:`msmedcap.segmenters`) is loaded when it is first wanted and shared by all visitors; the text token is computed once a scan.
 """
 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,7 +26,7 @@ from msmedcap.explain.maps import Map
 from msmedcap.models.segmenter import Prediction, Segmenter
 
 PRESENT = 0.5
-"""The chance from which a class is told to be present besides the prompted object."""
+"""The chance from which a class is told to be present besides the prompted object, where no validation found a better one."""
 # Modalities that project the body: their spacing is measured on the detector.
 _PROJECTIONS = {"BI", "CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"}
 AT_DETECTOR = "X-ray spacing is at the detector; the body lies nearer to the tube, so its true areas are smaller."
@@ -38,10 +37,11 @@ NO_SPACING = "The file gives no pixel spacing, so the area is known in pixels on
 class Segmentation:
     """The answer to one prompt, in the frame of the picture ``[H,W]``.
 
-    ``label`` is the class of the prompted object and ``score`` its probability among all classes; ``iou`` is the binary mask's
-    own estimate of its quality. ``binary`` and ``semantic`` are bool ``[H,W]``; ``present`` holds the classes elsewhere in the
-    picture, the likeliest first. ``area_mm2`` of the binary mask is None where the spacing is unknown, and ``area_note`` says what
-    to know about it. Without the semantic-aware decoder ``label``, ``score`` and ``semantic`` are None and ``present`` is empty.
+    ``label`` is the class of the prompted object and ``score`` its probability among all classes, both None where the mask is
+    empty; ``iou`` is the binary mask's own estimate of its quality. ``binary`` and ``semantic`` are bool ``[H,W]``; ``present``
+    holds the classes elsewhere in the picture, the likeliest first, or is None where that was not measured on such scans.
+    ``area_mm2`` of the binary mask is None where the spacing is unknown, and ``area_note`` says what to know about it. Without
+    the semantic-aware decoder ``label``, ``score`` and ``semantic`` are None and ``present`` is empty.
     """
 
     label: str | None
@@ -49,7 +49,7 @@ class Segmentation:
     iou: float
     binary: np.ndarray
     semantic: np.ndarray | None
-    present: tuple[tuple[str, float], ...]
+    present: tuple[tuple[str, float], ...] | None
     area_px: int
     area_mm2: float | None
     area_note: str
@@ -108,12 +108,12 @@ class SharedSegmenter:
 class Regions:
     """One scan's regions: its features and its text token are computed once, whatever is asked then."""
 
-    def __init__(self, shared: SharedSegmenter, features: Callable[[], Tensor], frame: ViewFrame, scan: Scan) -> None:
-        """``features`` gives SAM's features of the scan ``[1,C,h,w]``; ``frame`` is where it lies in SAM's view."""
+    def __init__(self, shared: SharedSegmenter, features: Callable[[], Tensor], frame: ViewFrame, scan: Scan, number: int) -> None:
+        """``features`` gives SAM's features ``[1,C,h,w]`` of frame ``number``; ``frame`` is where it lies in SAM's view."""
         self._shared, self._features, self._frame = shared, features, frame
-        self._spacing, self._note = scan.spacing, _note(scan)
+        self._spacing, self._note, self._modality = scan.spacing, _note(scan), scan.facts.get("Modality", "")
         self._ready: tuple[Tensor, Tensor | None] | None = None
-        self._id = uuid.uuid4().hex
+        self._id = f"{scan.id} {number}"  # masks of one frame stay true in another window
 
     @torch.inference_mode()
     def prepare(self) -> tuple[Segmenter, Tensor, Tensor | None]:
@@ -139,7 +139,7 @@ class Regions:
     def check_own(self, found: Sequence[Segmentation]) -> None:
         """Raises :class:`UserError` where one of ``found`` is no answer about this scan."""
         if any(one.scan_id != self._id for one in found):
-            raise UserError("The earlier mask is of another scan or window; begin again with a point or a box.")
+            raise UserError("The earlier mask is of another scan or frame; begin again with a point or a box.")
 
     def hot_spot(self, found: Map) -> HotSpot:
         """The hottest place of ``found`` and the structure that a point there prompts; raises :class:`UserError` for colours."""
@@ -159,22 +159,22 @@ class Regions:
 
     def _answer(self, segmenter: Segmenter, said: Prediction, prompt: Prompt) -> Segmentation:
         label = score = semantic = None
-        present: list[tuple[str, float]] = []
+        present: tuple[tuple[str, float], ...] | None = ()
         if said.semantic is not None and said.classes is not None and said.present is not None:
             semantic = self._mask(said.semantic[0])
-            best = int(said.classes[0].argmax())
-            label, score = segmenter.names[best], float(said.classes[0, best])
-            scores = zip(segmenter.names, said.present[0].tolist(), strict=True)
-            present = sorted(((n, s) for n, s in scores if s >= PRESENT), key=lambda pair: -pair[1])
+            present = self._present(segmenter, said.present[0].tolist())
         binary = self._mask(said.binary[0])
         area = int(binary.sum())
+        if area and said.classes is not None:  # where there is no mask there is nothing to name
+            best = int(said.classes[0].argmax())
+            label, score = segmenter.names[best], float(said.classes[0, best])
         return Segmentation(
             label=label,
             score=score,
             iou=float(said.iou[0]),
             binary=binary,
             semantic=semantic,
-            present=tuple(present),
+            present=present,
             area_px=area,
             area_mm2=None if self._spacing is None else area * self._spacing[0] * self._spacing[1],
             area_note=self._note,
@@ -182,6 +182,15 @@ class Regions:
             logits=said.binary[0].float().cpu().numpy(),
             scan_id=self._id,
         )
+
+    def _present(self, segmenter: Segmenter, scores: Sequence[float]) -> tuple[tuple[str, float], ...] | None:
+        """The classes that are said to be elsewhere, the likeliest first; None where that was not measured on such scans."""
+        config = segmenter.config
+        if config.present_in and self._modality and self._modality not in config.present_in:
+            return None
+        least = config.present_from or dict.fromkeys(segmenter.names, PRESENT)
+        told = [(n, s) for n, s in zip(segmenter.names, scores, strict=True) if n in least and s >= least[n]]
+        return tuple(sorted(told, key=lambda pair: -pair[1]))
 
     def _mask(self, logits: Tensor) -> np.ndarray:
         """Mask logits over SAM's view as a mask of the picture."""

@@ -118,7 +118,7 @@ def _segmentation() -> dict[str, TrainConfig]:
             DataPart("phantoms", "600", weight=0.25),
             DataPart("sa_med2d", f"{beside}/sa_med2d_sample", weight=0.05),
         ),
-        LoopConfig(steps=2000, lr=1e-3, warmup=50, ema=0.99, save_every=100),
+        LoopConfig(steps=6500, lr=1e-3, warmup=50, ema=0.99, save_every=100),
         val=(DataPart(chest, f"{beside}/cxr_seg", split="val"),),
         batch=8, val_count=48, cache="runs/demo-segment-features", out="runs/demo-segmentation",
         # Frozen features of 16 x 16 places and few steps: told densely where, masks not too small, first answers first.

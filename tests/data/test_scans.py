@@ -77,6 +77,16 @@ def test_two_levels_become_black_and_white() -> None:
     assert np.array_equal(open_scan(saved(Image.fromarray(bits), "PNG")).picture(), grey3(bits * np.uint8(255)))
 
 
+@pytest.mark.parametrize(("share", "heard"), [(0.0, False), (0.1, False), (0.4, True), (1.0, True)])
+def test_a_picture_that_is_mostly_in_colour_is_no_scan_these_models_know(share: float, heard: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 1), dtype=np.uint8).repeat(3, axis=2)
+    pixels[: int(300 * share)] = (200, 40, 40)
+    pixels[0, 0] = (255, 0, 0)  # a mark
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    assert any("in colour" in warning for warning in open_scan(file.getvalue()).warnings) is heard
+
+
 def test_a_palette_becomes_its_colours() -> None:
     image = Image.fromarray(RGB).quantize(16)
     assert np.array_equal(open_scan(saved(image, "PNG")).values(), np.array(image.convert("RGB")))

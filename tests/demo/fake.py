@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +80,7 @@ class FakePredictor:
         self.window, _ = self.scan.resolve_window(window)
         self.frame, self.picture = frame, self.scan.picture(window, frame)
         self.warnings = list(self.scan.warnings)
-        self._id = uuid.uuid4().hex
+        self._id = f"{self.scan.id} {frame}"
         return self
 
     def captions(
@@ -181,7 +180,7 @@ class FakePredictor:
         height, width = self.picture.shape[:2]
         prompt = prompt_on(height, width, points, box)
         if earlier is not None and earlier.scan_id != self._id:
-            raise UserError("The earlier mask is of another scan or window; begin again with a point or a box.")
+            raise UserError("The earlier mask is of another scan or frame; begin again with a point or a box.")
         y, x = np.mgrid[0:height, 0:width] + 0.5
         inside = [(px, py) for px, py, label in prompt.points if label]
         cx, cy = np.mean(inside, axis=0) if inside else ((prompt.box[0] + prompt.box[2]) / 2, 0)  # type: ignore[index]

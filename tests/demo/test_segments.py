@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,26 @@ def test_the_hottest_place_becomes_the_prompt(segments: Segments) -> None:
 )
 def test_a_name_is_found_as_words(caption: str, label: str, found: bool) -> None:
     assert mentions(caption, label) is found
+
+
+def test_what_is_said_where_nothing_is_outlined_or_it_is_in_doubt(segments: Segments) -> None:
+    found = hot(80, 25)
+    spot = segments.ask_hottest(found)
+    for change in ({"area_px": 0, "label": None, "score": None}, {"iou": 0.15}, {"iou": 0.9}):
+        said = told_hottest(found, replace(spot, structure=replace(spot.structure, **change)), {})
+        assert ("outlines nothing" in said) == ("area_px" in change) and ("doubts" in said) == (change.get("iou") == 0.15)
+    assert "outlines nothing" in told(replace(spot.structure, area_px=0, label=None, score=None))
+
+
+def test_kept_structures_go_on_in_another_view(predictor: FakePredictor, segments: Segments) -> None:
+    segments.add(80, 20)
+    segments.keep()
+    later = Segments(predictor, segments.kept)
+    later.add(20, 20)
+    assert [row.key for row in later.rows()] == [0, 1] and len({row.colour for row in later.rows()}) == 2
+    assert later.rows()[0] == segments.rows()[0]
+    later.drop(0)
+    assert len(segments.kept) == 1 and later.kept == ()
 
 
 def test_what_is_said_of_an_answer(segments: Segments) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from fake import FakePredictor
 
 from msmedcap.config import UserError
-from msmedcap.data.scans import ScanError
+from msmedcap.data.scans import ScanError, Window, write_dicom
 from msmedcap.demo.session import Session, Store, sentence, window_words
 
 
@@ -74,6 +75,27 @@ def test_maps_keep_the_choice_and_a_place_shows_its_similarity(ct_file):
     assert session.maps[session.shown].kind == "sam_similarity" and session.overlay
     session.choose(-1)
     assert session.maps[session.shown].kind == "sam_similarity" and not session.overlay
+
+
+def test_kept_structures_stay_with_their_frame_of_their_scan(png_file, tmp_path):
+    values = np.random.default_rng(0).uniform(-900, 300, (2, 60, 100)).astype(np.float32)
+    options = {"modality": "CT", "body_part": "CHEST", "spacing": (1, 1), "window": Window(400, 40), "intercept": -1024}
+    write_dicom(tmp_path / "ct", values, **options)
+    session = Session(FakePredictor())
+    session.open((tmp_path / "ct").read_bytes())
+    session.segments.add(80, 20)
+    session.segments.keep()
+    session.open(session.scan, window="lung", frame=session.predictor.frame)
+    assert len(session.segments.kept) == 1, "another window shows the same frame"
+    session.open(session.scan, frame=1 - session.predictor.frame)
+    assert session.segments.kept == ()
+    ct, frame = session.tray.current, session.predictor.frame
+    session.open(png_file.read_bytes())
+    assert session.segments.kept == ()
+    session.turn_to(ct)
+    assert session.predictor.frame == frame and session.segments.kept == ()
+    session.open(session.scan, frame=1 - frame)
+    assert len(session.segments.kept) == 1 and session.segments.export()
 
 
 def test_visitors_have_sessions_of_their_own(ct_file, png_file):

@@ -15,6 +15,7 @@ from msmedcap.data.views import ViewFrame
 from msmedcap.evaluation.overlap import Fit
 from msmedcap.evaluation.segmentation import PROMPTS, Judged, Results, judge, write_page
 from msmedcap.evaluation.segmentation.judge import Presence, _objects, _prompts, centre_most
+from msmedcap.evaluation.segmentation.presence import limits
 from msmedcap.evaluation.segmentation.tables import presence, score
 from tests import segmenting, segments, sizes
 
@@ -26,6 +27,20 @@ def row(seed: int, *, size: int = 64) -> SegmentedPicture:
     names = ("Left Lung", "Right Lung", None)
     own = tuple(Segment(name, PackedMask.of(index == v)) for v, name in enumerate(names, 1))
     return SegmentedPicture(f"{seed}", "folder", picture, own, frozenset(segmenting.NAMES[:3]), f"group {seed // 2}", "val")
+
+
+def test_limits_divide_what_is_there_from_what_is_not() -> None:
+    def said(scores: list[float], there: list[bool], known: tuple[bool, ...] = (True, True, True)) -> Presence:
+        return Presence("s", 0, "g", "box", np.array(scores), np.array(there), np.array(known))
+
+    rows = [said([0.30 + 0.01 * i, 0.5, 0.9], [True, i % 2 == 0, True]) for i in range(6)]
+    rows += [said([0.20 + 0.01 * i, 0.5, 0.9], [False, i % 2 == 0, False], (True, True, False)) for i in range(6)]
+    found = limits(rows, ("parted", "guessed", "unlabelled"))
+    assert found["parted"] == pytest.approx((0.30 + 0.25) / 2)
+    assert found["guessed"] <= 0.5 and found["unlabelled"] < 0.9  # nothing below to part them from
+    assert limits(rows[:4], ("parted", "guessed", "unlabelled")) == {}, "seen too seldom"
+    worse = [said([0.5, 0.5, 0.5], [i == 0 for _ in range(3)]) for i in range(20)] * 5
+    assert limits(worse, ("a", "b", "c")) == {}, "no limit tells them"
 
 
 def test_prompts_lie_where_they_are_said_to() -> None:

@@ -7,6 +7,7 @@ pictures as displayed. Nothing here knows a path, a patient or a file format.
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -39,7 +40,7 @@ class Scan:
     ``frames``, ``height``, ``width`` in pixels; ``kind`` ("DICOM", "PNG", ...); ``spacing`` mm per pixel (row, column) or None;
     ``between`` mm from a frame to the next where they are slices at even steps, else None; ``facts`` the allow-listed tags;
     ``colour``; ``warnings`` sentences for the reader; ``windows`` the choices that make sense here, the default first, named by
-    ``default_window``.
+    ``default_window``; ``id`` is a made-up name, of nothing that is in the file.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Scan:
         inverted: bool = False,
     ) -> None:
         """``choices`` besides the file's own, in order; ``curve`` is how manual windows apply; ``inverted``: low is white."""
+        self.id = uuid.uuid4().hex
         self.kind, self.frames, self.colour, self.spacing = kind, frames, colour, spacing
         self.between = between
         self.height, self.width = size

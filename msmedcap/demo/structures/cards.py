@@ -73,10 +73,11 @@ def _note(text: str) -> str:
     return f'<p class="mm-small">{escape(text)}</p>' if text else ""
 
 
-def _present(present: Sequence[tuple[str, float]]) -> str:
+def _present(present: Sequence[tuple[str, float]] | None) -> str:
     title = '<h3 class="mm-label">Also present, says the model</h3>'
     if not present:
-        return f'{title}<p class="mm-small">No other class has a chance of a half or more.</p>'
+        said = "The model names no other class." if present is not None else "What else there is was not measured on such scans."
+        return f'{title}<p class="mm-small">{said}</p>'
     items = "".join(
         f'<li><span>{escape(name)}</span><i aria-hidden="true"><b style="width:{100 * score:.0f}%"></b></i>'
         f"<span>{score:.0%}</span></li>"

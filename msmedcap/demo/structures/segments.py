@@ -34,6 +34,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0
 VIEW_SIDE = 1280  # pixels: outlines are drawn no finer than the picture area shows the scan
 MOST_KEPT = 20
 MOST_UNDO = 50
+UNSURE = 0.5  # an estimated overlap below which a sentence says so
 NO_SCAN = "There is no open scan; open one first."
 BESIDE = "Only places beside the structure are marked; now mark one on it, or draw a box around it."
 UNNAMED = "No name"
@@ -93,6 +94,10 @@ class _Structure:
         return replace(self.answer, binary=masks["binary"], semantic=masks.get("semantic"))
 
 
+Kept = tuple[_Structure, ...]
+"""Structures that were kept on one frame of a scan; they are true in every window of it."""
+
+
 class Segments:
     """Prompts and answers for the scan that is set in ``predictor`` (None: no scan is open, and every call says so).
 
@@ -100,12 +105,13 @@ class Segments:
     threads holds ``lock``; ``prepared`` says whether :meth:`prepare` was called.
     """
 
-    def __init__(self, predictor: Predictor | None = None) -> None:
+    def __init__(self, predictor: Predictor | None = None, kept: Kept = ()) -> None:
+        """``kept``: the :attr:`kept` of an earlier view of the same frame."""
         self._predictor = predictor
         self._steps: list[_Step] = [_Step()]
         self._asked: _Structure | None = None
-        self._kept: list[_Structure] = []
-        self._made = 0
+        self._kept = list(kept)
+        self._made = max((one.key + 1 for one in kept), default=0)
         self.solid = self.dashed = True
         self.lock, self.prepared = threading.Lock(), False
 
@@ -118,6 +124,11 @@ class Segments:
     def box(self) -> Box | None:
         """The prompt's box (x0, y0, x1, y1), or None."""
         return self._steps[-1].box
+
+    @property
+    def kept(self) -> Kept:
+        """What was kept, for a later view of the same frame."""
+        return tuple(self._kept)
 
     @property
     def current(self) -> Segmentation | None:
@@ -225,8 +236,11 @@ class Segments:
             for number, one in enumerate(self._all, 1)
         ]  # fmt: skip
 
-    def present(self) -> tuple[tuple[str, float], ...]:
-        """Classes that the last answer says are elsewhere in the picture, with their chance, the likeliest first."""
+    def present(self) -> tuple[tuple[str, float], ...] | None:
+        """Classes that the last answer says are elsewhere in the picture, with their chance, the likeliest first.
+
+        None where the models were not measured on such scans.
+        """
         return self._all[-1].answer.present if self._all else ()
 
     def outlines(self) -> list[dict[str, Any]]:
@@ -286,10 +300,10 @@ class Segments:
 
 def told(answer: Segmentation) -> str:
     """The answer in one sentence."""
+    if not answer.area_px:
+        return "The model outlines nothing there; mark another place, or draw a box."
     name = "A structure without a name" if answer.label is None else answer.label
     sure = "" if answer.score is None else f" ({answer.score:.0%})"
-    if not answer.area_px:
-        return f"{name}{sure}: the mask is empty; mark another place."
     return f"{name}{sure}, {', '.join(area_words(answer.area_px, answer.area_mm2))}."
 
 
@@ -304,11 +318,14 @@ def area_words(pixels: int, square_mm: float | None) -> list[str]:
 def told_hottest(found: Map, spot: HotSpot, captions: Mapping[str, str]) -> str:
     """Which structure the segmenter says lies at the hottest place of ``found``, and whose of ``captions`` name it too."""
     x, y = spot.point
-    where = f"At the hottest place of “{found.title}” ({x:g}, {y:g})"
+    where = f"At the hottest place of {found.title} ({x:g}, {y:g})"
     label, score = spot.structure.label, spot.structure.score
+    if not spot.structure.area_px:
+        return f"{where} the model outlines nothing."
     if label is None or score is None:
         return f"{where} lies a structure that these models have no name for."
-    said = f"{where} the model says: {label}, {score:.0%}."
+    unsure = "" if spot.structure.iou >= UNSURE else f" It doubts its own outline (estimated overlap {spot.structure.iou:.0%})."
+    said = f"{where} the model says: {label}, {score:.0%}.{unsure}"
     naming = [system for system, text in captions.items() if mentions(text, label)]
     return f"{said} The name is in the caption of {' and '.join(naming)} too." if naming else said
 

@@ -19,6 +19,7 @@ from PIL import Image
 from msmedcap.config import UserError
 from msmedcap.data.scans import Found, Scan, ScanError, Window
 from msmedcap.demo.reading import Reading, sentence, write_captions
+from msmedcap.demo.structures.segments import Kept
 from msmedcap.demo.viewer.encoding import THUMB_SIDE, picture_uri
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Entry:
     case: Chosen | None = None
     reading: Reading | None = None  # what stood beside the scan when it was left
     written: list[Written] = field(default_factory=list)
+    structures: dict[int, Kept] = field(default_factory=dict)  # those that were kept, by frame
 
     @property
     def state(self) -> str:

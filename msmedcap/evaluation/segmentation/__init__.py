@@ -4,6 +4,7 @@ Comes in: a models folder, segmenters trained on its encoder, a set of masks. Go
 """
 
 from msmedcap.evaluation.segmentation.judge import PROMPTS, Judged, Results, judge
+from msmedcap.evaluation.segmentation.presence import fit_presence
 from msmedcap.evaluation.segmentation.tables import write_page
 
-__all__ = ["PROMPTS", "Judged", "Results", "judge", "write_page"]
+__all__ = ["PROMPTS", "Judged", "Results", "fit_presence", "judge", "write_page"]
