@@ -162,10 +162,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> None:
     """Load the models, open the page and wait; raises :class:`UserError` where a setting is wrong or the port is taken."""
-    from msmedcap.demo.serving import zero_gpu
+    from msmedcap.demo.serving.limits import own_folder
 
     if args.backup and not args.reviews:
         raise UserError("--backup saves the ratings of reader studies; name their database with --reviews.")
+    with own_folder():  # before anything imports gradio
+        _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from msmedcap.demo.serving import zero_gpu
+
     zero_gpu.prepare()  # before anything imports torch
     from msmedcap.demo.page import build_page
     from msmedcap.demo.review.saving import saved
@@ -192,7 +199,10 @@ def serve(args: argparse.Namespace) -> None:
             ) from None
         sys.stdout.write(f"MSMedCap is ready at {address}\n")
         sys.stdout.flush()
-        page.blocks.block_thread()
+        try:
+            page.blocks.block_thread()
+        finally:
+            page.blocks.close(verbose=False)
 
 
 def _port(text: str) -> int:

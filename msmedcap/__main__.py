@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -29,6 +30,8 @@ from msmedcap.demo.review import command as review
 from msmedcap.systems import PRESETS, SAM_SIZES, SYSTEMS
 
 T = TypeVar("T")
+# argparse takes a value that begins with a minus sign for a flag, unless it is one plain number.
+_COORDINATES, _MINUS = frozenset(("--point", "--box", "--window")), re.compile(r"-\.?\d")
 DESCRIPTION = "Captions of medical scans. Research demonstration, not for clinical use."
 
 
@@ -78,6 +81,8 @@ def _segment(choices: Any) -> None:
     segment.add_argument("--point", type=_place(parse_click), action="append", metavar="X,Y[,0|1]", help=place)
     segment.add_argument("--box", type=_place(parse_box), metavar="X0,Y0,X1,Y1", help="a box around the structure")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the masks and segment.json")
+    further = "also name the classes of this JSON file that are new to the segmenter"
+    segment.add_argument("--classes", type=Path, metavar="FILE", help=further)
     segment.add_argument("--dicom-seg", action="store_true", help="also write DICOM-SEG, and the anonymous image it is about")
     _scan_flags(segment)
 
@@ -184,8 +189,9 @@ def _data_sets(choices: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     top = parser()
-    args = top.parse_args(argv)
-    args.typed = shlex.join(["python", "-m", "msmedcap", *(sys.argv[1:] if argv is None else argv)])
+    words = sys.argv[1:] if argv is None else argv
+    args = top.parse_args(_joined(words))
+    args.typed = shlex.join(["python", "-m", "msmedcap", *words])
     _check_systems(top, args)
     debug = os.environ.get("MSMEDCAP_DEBUG") == "1"
     _quieten(debug)
@@ -233,8 +239,22 @@ def _scan_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-burned-in", action="store_true", help="take pictures with text burned in")
 
 
+def _joined(words: Sequence[str]) -> list[str]:
+    """The command line with coordinates below zero tied to their flags (``--point=-1,5``), so that our own checks see them."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in _COORDINATES and _MINUS.match(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no name; write one or several as A,B, or leave the flag out")
+    return names
 
 
 def _check_systems(top: argparse.ArgumentParser, args: argparse.Namespace) -> None:

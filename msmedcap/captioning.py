@@ -63,7 +63,7 @@ def systems_of(models: Models) -> tuple[str, ...]:
 
 
 def ask(models: Models, *, systems: Sequence[str] | None, preset: str, prompt: str | None) -> Asked:
-    """What these options ask for; raises :class:`UserError` on a preset or system that is not there."""
+    """What these options ask for; raises :class:`UserError` on a preset or system that is not there, or too long a prompt."""
     presets = models.config.presets
     if preset not in presets:
         raise UserError(f"There is no preset {preset!r}; choose from {', '.join(presets)}.")
@@ -76,7 +76,40 @@ def ask(models: Models, *, systems: Sequence[str] | None, preset: str, prompt: s
             unknown = f"There is no system {name!r}; choose from {', '.join(known)}."
             raise UserError(models.missing.get(name, unknown))
     decoding = presets[preset]
-    return Asked(names, decoding if prompt is None else dataclasses.replace(decoding, prompt=prompt))
+    asked = Asked(names, decoding if prompt is None else dataclasses.replace(decoding, prompt=prompt))
+    _check_prompt(models, asked)
+    return asked
+
+
+def check_caption(models: Models, name: str, prompt: str, caption: str) -> None:
+    """Raises :class:`UserError` where the language model cannot read ``caption`` once more after the picture and ``prompt``.
+
+    It may have more tokens than were said: some that were said are parts of a letter.
+    """
+    most = max(0, _room(models, name, prompt))
+    if (tokens := len(models.frozen.opt.caption_ids(caption))) > most:
+        raise UserError(
+            f"The caption of {name} is {tokens} tokens long; at most {most} fit beside the picture and the prompt, so its words"
+            " cannot be looked at one by one."
+        )
+
+
+def _check_prompt(models: Models, asked: Asked) -> None:
+    """Raises :class:`UserError` where the prompt leaves no place for the captions in what the language model can read."""
+    prompt = asked.decoding.prompt
+    lacking = asked.decoding.max_new_tokens - min(_room(models, name, prompt) for name in asked.names)
+    if lacking > 0:
+        tokens = len(models.frozen.opt.prompt_ids(prompt)) - 1  # the first only begins the text
+        most = max(0, tokens - lacking)
+        raise UserError(f"The prompt is {tokens} tokens long; at most {most} fit beside the picture and the caption.")
+
+
+def _room(models: Models, name: str, prompt: str) -> int:
+    """How many tokens a system's language model can still take after what its branches read of the picture and the prompt."""
+    opt = models.frozen.opt
+    seen = sum(branch.config.qformer.queries for _, branch in models.captioners[name].named_branches())
+    positions: int = opt.model.config.max_position_embeddings
+    return positions - seen - len(opt.prompt_ids(prompt))
 
 
 def look(

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from msmedcap import batch, captioning, checkpoints
+from msmedcap import batch, captioning, checkpoints, segmenters
 from msmedcap.captioning import Asked, Features, Reading
 from msmedcap.config import Decoding, UserError
+from msmedcap.data.classes import ClassBook
 from msmedcap.data.prompts import prompt_on
 from msmedcap.data.scans import Scan, Window
 from msmedcap.data.views import ViewFrame, make_view
@@ -29,7 +30,7 @@ from msmedcap.explain.sam_features import norm_map, pca_map, similarity_map
 from msmedcap.explain.words import CaptionWords, Word
 from msmedcap.models.branch import Branch
 from msmedcap.models.opt import OnTokens
-from msmedcap.segmenting import HotSpot, Regions, Segmentation, SharedSegmenter, write_segmentations
+from msmedcap.segmenting import HotSpot, Regions, Segmentation, SharedSegmenter, structure_record, write_segmentations
 
 NO_SCAN = "No scan is set; call set_scan first."
 
@@ -48,6 +49,30 @@ def load(
     except (RuntimeError, AssertionError):
         raise UserError(f"The device {chosen!r} is not available here; use --device cpu.") from None
     return Predictor(checkpoints.load(models, device=place, load_8bit=load_8bit, offload=offload), models)
+
+
+def explain(
+    predictor: Predictor,
+    *,
+    system: str = "MSMedCap",
+    point: tuple[float, float] | None = None,
+    word: int | None = None,
+    method: str | None = None,
+) -> tuple[list[Map], dict[str, dict[str, Any]]]:
+    """All maps of the scan that is set, those of the ``word`` last, and by their file what lies at each one's hottest place.
+
+    That is told of the maps that say where ``system`` looked, where the models can segment. What is given is as for
+    :meth:`Predictor.maps` and :meth:`Predictor.word_maps`. Raises :class:`UserError`, also for a ``method`` without a ``word``.
+    """
+    if method and word is None:
+        raise UserError("A method says how the maps of a word are made; name the word, too.")
+    maps = predictor.maps(system=system, point=point)
+    if word is not None:
+        maps += predictor.word_maps(word, system=system, **({"method": method} if method else {}))
+    if predictor.segmenter_absent is not None:
+        return maps, {}
+    looked = [made for made in maps if made.kind in ("attention", "word")]
+    return maps, {made.file: structure_record(predictor.hot_spot(made)) for made in looked}
 
 
 class Predictor:
@@ -102,7 +127,7 @@ class Predictor:
         self.warnings, self.seconds = list(found.scan.warnings), {}
         self._said, self._words = {}, {}
         features = self._features = Features(self._shared, lambda spec: make_view(found.picture, spec)[None])
-        self._regions = Regions(self._segmenter, lambda: features("sam"), self._frame("sam"), found.scan)
+        self._regions = Regions(self._segmenter, lambda: features("sam"), self._frame("sam"), found.scan, found.frame)
         return self
 
     def captions(
@@ -207,10 +232,22 @@ class Predictor:
         ``points`` are (x, y) or (x, y, label) with label 1 on the structure and 0 beside it, ``box`` is (x0, y0, x1, y1), all in
         the picture's pixels. A further round gives all points again and, as SAM does, the ``earlier`` answer to refine. The
         encoder runs at the first prompt, if neither captions nor maps needed it before. Raises :class:`UserError` where the
-        prompt is empty or lies outside the picture, or these models hold no segmenter.
+        prompt is empty, lies outside the picture or contradicts itself, or these models hold no segmenter.
         """
         height, width = self._picture().shape[:2]
-        return self._scan_regions.segment(prompt_on(height, width, points, box), earlier=earlier)
+        prompt = prompt_on(height, width, points, box)
+        on = {point[:2] for point in prompt.points if point[2]}
+        if both := [point[:2] for point in prompt.points if not point[2] and point[:2] in on]:
+            x, y = both[0]
+            raise UserError(f"The point {x:g},{y:g} is given as on the structure and as beside it; leave one of them out.")
+        return self._scan_regions.segment(prompt, earlier=earlier)
+
+    def add_classes(self, book: ClassBook) -> tuple[str, ...]:
+        """Let the segmenter name the classes of ``book`` that are new to it, for every visitor until the program ends.
+
+        Nothing is trained; returns their names. Raises :class:`UserError` without a segmenter, and for one without class texts.
+        """
+        return segmenters.add_new_classes(self._segmenter.get(), book, opt=self._shared.frozen.opt)
 
     def write_masks(
         self, found: Sequence[Segmentation], folder: Path, *, dicom_seg: bool = False
@@ -252,6 +289,7 @@ class Predictor:
             raise UserError(" ".join(self.warnings) or f"{name} wrote no caption of this scan.")
         if name not in self._words:
             decoding, caption = self._said[name]
+            captioning.check_caption(self._shared, name, decoding.prompt, caption)
             captioner, sizes = self._shared.captioners[name], decoding.view_sizes
             tokens, specs = {}, {}
             for view, branch in captioner.named_branches():

@@ -8,7 +8,6 @@ Comes in: the frozen parts of a models folder, the classes. Goes out: a :class:`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from msmedcap import config as configs
 from msmedcap.checkpoints import save_weights
 from msmedcap.config import SamConfig, SegmenterConfig, UserError
-from msmedcap.data.classes import PARTS, ClassBook, MedicalClass
+from msmedcap.data.classes import PARTS, ClassBook, MedicalClass, plain
 from msmedcap.models.opt import Opt
 from msmedcap.models.sam import SamPrompts
 from msmedcap.models.segmenter import Segmenter
@@ -27,7 +26,6 @@ from msmedcap.models.weights import empty, load_into
 
 __all__ = ["FOLDER", "add_new_classes", "class_texts", "load_segmenter", "make_segmenter", "save_segmenter"]
 
-log = logging.getLogger(__name__)
 FOLDER = "segmenter"
 
 
@@ -102,13 +100,13 @@ def load_segmenter(folder: Path, sam: SamConfig, *, device: torch.device | None 
 
 
 def add_new_classes(segmenter: Segmenter, book: ClassBook, *, opt: Opt | None = None) -> tuple[str, ...]:
-    """Let ``segmenter`` name the classes of ``book`` that it does not know; returns their names.
+    """Let ``segmenter`` name the classes of ``book`` that it does not know in any spelling; returns their names.
 
     Each is read once with the text encoder of the training. Every other class keeps its logits. A description that was edited
     since has no effect on a class that is known: its vector was trained with the old one. Raises :class:`UserError` without text.
     """
-    new = [c for c in book.classes if c.name not in segmenter.names]
+    known = {plain(name) for name in segmenter.names}
+    new = [c for c in book.classes if plain(c.name) not in known]
     if new:
         segmenter.add_classes([c.name for c in new], class_texts(new, segmenter.config.text_encoder, opt))
-        log.info("%d new classes: %s", len(new), ", ".join(c.name for c in new))
     return tuple(c.name for c in new)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from gradio_client import Client, handle_file
+
+from tests import sizes
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,3 +109,35 @@ def test_help_waits_for_no_library():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "--load-8bit" in done.stdout and "loaded []" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM and modes of folders are of POSIX systems")
+def test_gradios_files_lie_in_a_folder_that_ends_with_the_server(tmp_path, given):
+    temporary, set_already = tmp_path / "tmp", tmp_path / "given"
+    temporary.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
+    env |= {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env |= {"GRADIO_TEMP_DIR": str(set_already)} if given else {}
+    models = sizes.write_folder(tmp_path / "models")
+    command = [sys.executable, "app.py", "--models", str(models), "--device", "cpu", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None and "ready" in process.stdout.readline()
+        client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=str(tmp_path / "fetched"))
+        client.predict(handle_file(ROOT / "assets/examples/ct-chest.dcm"), api_name="/explain")
+        own = [path for path in temporary.iterdir() if path.name.startswith("gradio")]
+        if given:
+            assert own == [] and list(set_already.rglob("*.png"))
+        else:
+            assert [path.stat().st_mode & 0o777 for path in own] == [0o700] and list(own[0].rglob("*.png"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == (-signal.SIGTERM if given else 0)
+    finally:
+        process.kill()
+        process.wait()
+    assert [path for path in temporary.iterdir() if path.name.startswith("gradio")] == []
+    assert bool(set_already.exists() and list(set_already.rglob("*.png"))) == given

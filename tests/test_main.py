@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,10 @@ import msmedcap
 from msmedcap.__main__ import main, parser
 from msmedcap.batch import BatchItem
 from msmedcap.config import UserError
-from msmedcap.data.scans import ScanError
+from msmedcap.data.scans import ScanError, open_scans
 from msmedcap.data.sets import Case
 from msmedcap.explain.maps import Map
+from msmedcap.predictor import explain
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = ("MSMedCap", "BLIP2", "SAM-BLIP2")
@@ -101,7 +103,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
         return predictor
 
     module = types.ModuleType("msmedcap.predictor")
-    module.load = load  # type: ignore[attr-defined]
+    module.load, module.explain = load, explain  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "msmedcap.predictor", module)
     monkeypatch.setattr(msmedcap, "predictor", module, raising=False)
     monkeypatch.delenv("MSMEDCAP_DEBUG", raising=False)
@@ -200,7 +202,12 @@ def test_a_missing_scan_among_many_is_reported_and_skipped(fake, scans, capsys) 
         (["explain", "{dir}", "--out", "{dir}/maps"], "explain takes one scan"),
         (["explain", "{dir}/bad.png", "--out", "{dir}/maps"], "The file is empty; choose another."),
         (["explain", "{dir}/bug.png", "--out", "{dir}/maps"], "MSMEDCAP_DEBUG=1"),
-        (["explain", "{dir}/a.png", "--out", "{dir}/a.png"], "a.png: File exists."),
+        (["explain", "{dir}/a.png", "--out", "{dir}/bad.png"], "bad.png is a file; name a folder with --out."),
+        (["explain", "{dir}/a.png", "--out", "{dir}/bad.png/maps"], "bad.png is a file; name a folder with --out."),
+        (["explain", "{dir}/a.png", "--out", "{dir}/maps", "--method", "rollout"], "name the word with --word N"),
+        (["segment", "{dir}/a.png", "--point", "1,1", "--out", "{dir}/bad.png"], "bad.png is a file; name a folder with --out."),
+        (["segment", "{dir}/a.png", "--point", "1,1", "--out", "{dir}/o", "--classes", "{dir}/no.json"], "no.json does not exist"),
+        (["segment", "{dir}/a.png", "--point", "1,1", "--out", "{dir}/o", "--classes", "{dir}/a.png"], "a.png is not valid JSON"),
         (["demo-weights", "--data", "{dir}/nowhere"], "nowhere does not exist"),
         (["demo-weights", "--device", "cuda"], "on the CPU"),
         (["evaluate", "--data", "other={dir}", "--split", "dev", "--out", "{dir}/o"], "'other'"),
@@ -228,7 +235,13 @@ def test_a_mistake_is_one_line_and_status_2(fake, scans, capsys, arguments: list
         (["caption"], "SCAN"),
         (["caption", "x", "--systems", "GPT"], "'GPT'"),
         (["explain", "x", "--out", "y", "--system", "GPT"], "'GPT'"),
+        (["caption", "x", "--systems", ""], "--systems: '' holds no name"),
+        (["caption", "x", "--systems", " , "], "--systems: ' , ' holds no name"),
         (["caption", "x", "--preset", "slow"], "slow"),
+        (["explain", "x", "--out", "y", "--point", "-1"], "'-1' is not a point; write X,Y"),
+        (["segment", "x", "--out", "y", "--point", "-.5,3,2"], "'-.5,3,2' is not a point; write X,Y"),
+        (["segment", "x", "--out", "y", "--box", "-1,2,3"], "'-1,2,3' is not a box; write X0,Y0,X1,Y1"),
+        (["segment", "x", "--out", "y", "--point", "--json"], "expected one argument"),
         (["caption", "x", "--frame", "-1"], "--frame"),
         (["explain", "x"], "--out"),
         (["explain", "x", "--out", "y", "--point", "3"], "X,Y"),
@@ -242,6 +255,40 @@ def test_a_wrong_flag_is_one_line_and_status_2(capsys, arguments: list[str], sai
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and "--help" in line
+
+
+def test_coordinates_below_zero_reach_our_own_checks(fake, scans, tmp_path) -> None:
+    scan, out = str(scans("a.png") / "a.png"), str(tmp_path / "maps")
+    args = parser().parse_args(["explain", scan, "--out", out, "--point=-1,5"])
+    assert args.point == (-1, 5)
+    assert main(["caption", scan, "--window", "-5,10"]) == 0
+    assert fake.asked["window"] == "-5,10"
+
+
+@pytest.mark.parametrize("command", ["caption", "explain", "segment"])
+def test_a_zip_is_told_as_the_page_tells_it(command: str, tmp_path: Path, capsys) -> None:
+    draw = np.random.default_rng(0)
+    Image.fromarray(draw.integers(0, 256, (20, 30), dtype=np.uint8)).save(tmp_path / "scan.png")
+    (tmp_path / "note.txt").write_text("dear doctor")
+    holds = {"empty": [], "text": ["note.txt"], "scan": ["scan.png"]}
+    for name, files in holds.items():
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for file in files:
+                archive.write(tmp_path / file, file)
+    flags = {"caption": [], "explain": ["--out", str(tmp_path / "o")], "segment": ["--out", str(tmp_path / "o"), "--point", "1,1"]}
+    for name, files in holds.items():
+        path = tmp_path / f"{name}.zip"
+        assert main([command, str(path), *flags[command], "--device", "cpu"]) == 2
+        out, err = capsys.readouterr()
+        (line,) = [line for line in err.splitlines() if line.startswith(str(path))]
+        (found,) = open_scans([path])
+        if "scan.png" in files:
+            wanted = "This is a ZIP archive with scans in it; unpack it and name the folder, or open it on the page."
+            assert found.scan is not None
+        else:
+            wanted = found.error
+            assert "This ZIP archive holds no scan" in wanted
+        assert line == f"{path}: {wanted}" and out == "" and not (tmp_path / "o").exists()
 
 
 def test_debug_shows_the_traceback(fake, scans, monkeypatch) -> None:
@@ -397,7 +444,7 @@ def test_the_shipped_weights_caption_a_picture_and_nothing_else_is_said(tmp_path
 @pytest.mark.parametrize("there", [True, False])
 def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path, monkeypatch, capsys) -> None:
     from msmedcap.commands import training as commands
-    from msmedcap.evaluation import unlike
+    from msmedcap.evaluation import segmentation, unlike
     from msmedcap.training import recipe, segmenting
 
     beside = tmp_path / "shared" / "data"
@@ -407,7 +454,8 @@ def test_demo_weights_take_the_data_beside_the_checkout_or_none(there, tmp_path,
     monkeypatch.setattr(commands, "DATA_BESIDE", beside)
     monkeypatch.setattr(recipe, "build", lambda data, out, work, rows: asked.append(data))
     monkeypatch.setattr(segmenting, "demo_segmenter", lambda data, models, work: asked.append(data))
+    monkeypatch.setattr(segmentation, "fit_presence", lambda models, data: asked.append(data))
     monkeypatch.setattr(unlike, "fit_unlike", lambda models, data, work: asked.append(data))
     assert main(["demo-weights", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
-    assert asked == 3 * [beside if there else None]
+    assert asked == 4 * [beside if there else None]
     assert (str(beside) if there else "made scans alone") in capsys.readouterr().err

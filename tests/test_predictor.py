@@ -116,6 +116,45 @@ def test_each_encoder_runs_once_for_captions_and_maps(predictor: Predictor, pass
     assert passes == {"clip 32": 2, "clip 48": 1, "sam 64": 2}
 
 
+def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_encoded(
+    predictor: Predictor, shared: Predictor, passes: Counter[str]
+) -> None:
+    opt, decoding = shared._shared.frozen.opt, shared._shared.config.presets["fast"]
+    queries = sum(branch.config.qformer.queries for _, branch in captioner(shared, "MSMedCap").named_branches())
+    room = opt.model.config.max_position_embeddings - queries - decoding.max_new_tokens - 1
+    fits, long = ("a" + " a" * (count - 1) for count in (room, room + 1))
+    assert len(opt.prompt_ids(fits)) - 1 == room
+    told = f"The prompt is {room + 1} tokens long; at most {room} fit beside the picture and the caption."
+    asks = (
+        lambda: predictor.captions(prompt=long),
+        lambda: next(predictor.stream(prompt=long)),
+        lambda: next(predictor.caption_many([png()], prompt=long)),
+        lambda: predictor.adopt({"MSMedCap": "a scan"}, prompt=long),
+    )
+    for ask in asks:
+        with pytest.raises(UserError) as refused:
+            ask()
+        assert str(refused.value) == told
+    assert passes == {}
+    with pytest.raises(UserError, match="tokens long"):
+        predictor.captions(prompt="x" * 3000)
+    assert predictor.captions(prompt=fits, systems=["MSMedCap"])["MSMedCap"]
+    assert predictor.captions(prompt=long, systems=["BLIP2"])["BLIP2"]  # one branch leaves more room
+
+
+def test_a_caption_that_cannot_be_read_again_is_refused_in_a_sentence(predictor: Predictor, shared: Predictor) -> None:
+    opt = shared._shared.frozen.opt
+    queries = sum(branch.config.qformer.queries for _, branch in captioner(shared, "MSMedCap").named_branches())
+    room = opt.model.config.max_position_embeddings - queries - len(opt.prompt_ids("a"))
+    count = room - 1  # and the newline
+    predictor.adopt({"MSMedCap": "a" + " a" * (count - 1)}, prompt="a")
+    assert len(predictor.words()) == count and len(predictor.word_maps(count - 1, method="attention")) == 2
+    predictor.adopt({"MSMedCap": "a" + " a" * count}, prompt="a")
+    for ask in (predictor.words, lambda: predictor.word_maps(0)):
+        with pytest.raises(UserError, match=f"The caption of MSMedCap is {room + 1} tokens long; at most {room} fit"):
+            ask()
+
+
 def test_setting_a_scan_runs_no_encoder(predictor: Predictor, passes: Counter[str]) -> None:
     predictor.set_scan(png(2))
     assert not passes

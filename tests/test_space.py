@@ -159,6 +159,10 @@ def space(copy, packages, tmp_path_factory) -> Iterator[Space]:
         process.wait(30)
 
 
+def _gradios(file: Path) -> bool:
+    return any(part.startswith("gradio") for part in file.parts)
+
+
 def test_the_front_matter_is_what_a_space_reads():
     assert FRONT["sdk"] == "gradio" and (ROOT / FRONT["app_file"]).is_file()
     version = re.search(r"^gradio(?:\[.*\])?>=([\d.]+),<(\d+)", (ROOT / "requirements.txt").read_text(), re.M)
@@ -190,8 +194,12 @@ class TestRunning:
         answer = client.predict(handle_file(copy / "assets/examples/ct-chest.dcm"), api_name="/caption")
         assert set(answer["captions"]) == {"MSMedCap", "BLIP2", "SAM-BLIP2"} and all(answer["captions"].values())
         # gradio leaves an empty file, which the page sweeps later; only what has content could hold anything of a visitor.
-        left = [p for p in space.temporary.rglob("*") if p.is_file() and p.stat().st_size and "gradio" in p.parts]
+        left = [p for p in space.temporary.rglob("*") if p.is_file() and p.stat().st_size and _gradios(p)]
         assert not left
+        items, _ = client.predict(handle_file(copy / "assets/examples/ct-chest.dcm"), api_name="/explain")
+        (folder,) = space.temporary.glob("gradio*")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {item["file"] for item in items} <= {path.name for path in folder.rglob("*.png")}
 
     def test_it_stays_within_the_free_hardware(self, space, capsys):
         assert 0 < space.peak < MEMORY
@@ -213,3 +221,4 @@ class TestRunning:
     def test_it_stops_when_it_is_told(self, space):
         space.process.send_signal(signal.SIGTERM)
         assert space.process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert [path for path in space.temporary.iterdir() if _gradios(path.relative_to(space.temporary))] == []

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from msmedcap.config import UserError
@@ -49,6 +50,13 @@ def sentence(error: Exception) -> str:
         return f"{error.filename or 'a file'}: {error.strerror}."
     said = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {said} (run with MSMEDCAP_DEBUG=1 for the traceback)"
+
+
+def check_folder(out: Path) -> None:
+    """Raises :class:`UserError` where ``--out`` cannot be a folder because there is a file; makes nothing."""
+    there = next((path for path in (out, *out.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"{there} is a file; name a folder with --out.")
 
 
 def load_predictor(args: argparse.Namespace) -> Predictor:

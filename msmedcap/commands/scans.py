@@ -8,9 +8,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from msmedcap.commands.output import DONE, FAILED, SKIPPED, Output, load_predictor, sentence
+from msmedcap.commands.output import DONE, FAILED, SKIPPED, Output, check_folder, load_predictor, sentence
 from msmedcap.config import UserError
+
+if TYPE_CHECKING:
+    from msmedcap.predictor import Predictor
 
 
 def run_caption(args: argparse.Namespace, out: Output) -> int:
@@ -36,7 +40,7 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
         # What is refused on the first scan is an option; later it is that scan, and the others go on.
         with skipping(name, also_refused=bool(written or skipped)) as outcome:
             if item.error is not None:
-                raise item.error
+                raise told_of_archive(item.error, files[item.index][1])
             if not captions:
                 raise UserError(" ".join(item.warnings) or "No system captioned this scan.")
         if outcome:
@@ -56,26 +60,22 @@ def run_caption(args: argparse.Namespace, out: Output) -> int:
 
 def run_explain(args: argparse.Namespace, out: Output) -> int:
     """Write the maps of one scan and their list, and where the models can segment, what lies at each one's hottest place."""
+    if args.method and args.word is None:
+        raise UserError("--method says how the maps of a word are made; name the word with --word N.")
     scan = one_scan("explain", args.scan)
     if scan is None:
         return FAILED
     name, path = scan
+    check_folder(args.out)
     predictor = load_predictor(args)
+    from msmedcap.explain.maps import write_maps
+    from msmedcap.predictor import explain
+
     with skipping(name) as outcome:
-        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
-        maps = predictor.maps(system=args.system, point=args.point)
-        if args.word is not None:
-            how = {"method": args.method} if args.method else {}
-            maps += predictor.word_maps(args.word, system=args.system, **how)
+        set_scan(predictor, path, args)
+        maps, structures = explain(predictor, system=args.system, point=args.point, word=args.word, method=args.method)
     if outcome:
         return FAILED
-    from msmedcap.explain.maps import write_maps
-    from msmedcap.segmenting import structure_record
-
-    structures = {}
-    if predictor.segmenter_absent is None:
-        looked = [made for made in maps if made.kind in ("attention", "word")]
-        structures = {made.file: structure_record(predictor.hot_spot(made)) for made in looked}
     for item in write_maps(maps, args.out, structures=structures):
         low, high = item["range"]
         out.result(f"{args.out / item['file']}  grey 0-255 is {low:.4g} to {high:.4g}", item)
@@ -83,6 +83,34 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
         for note in predictor.warnings:
             out.note(f"{name}: {note}")
     return DONE
+
+
+def set_scan(predictor: Predictor, path: Path, args: argparse.Namespace) -> None:
+    """Open the scan in the file ``path`` as the flags say."""
+    try:
+        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+    except ValueError as error:
+        raise told_of_archive(error, path) from None
+
+
+def told_of_archive(error: Exception, path: Path) -> Exception:
+    """``error``, or what to say instead where the file is no picture because it is a ZIP archive.
+
+    The page opens those; what is wrong with one is said in the same sentence here.
+    """
+    from msmedcap.data.scans import ScanError, open_scans
+    from msmedcap.data.scans.archive import is_zip
+    from msmedcap.data.scans.errors import NoPictureError
+
+    if not isinstance(error, NoPictureError):
+        return error
+    with path.open("rb") as file:
+        if not is_zip(file.read(4)):
+            return error
+    found = open_scans([path])
+    if any(one.scan is not None for one in found):
+        return ScanError("This is a ZIP archive with scans in it; unpack it and name the folder, or open it on the page.")
+    return ScanError(found[0].error)
 
 
 def one_scan(command: str, argument: str) -> tuple[str, Path] | None:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from msmedcap.commands.output import DONE, FAILED, Output, load_predictor
-from msmedcap.commands.scans import one_scan, skipping
+from msmedcap.commands.output import DONE, FAILED, Output, check_folder, load_predictor
+from msmedcap.commands.scans import one_scan, set_scan, skipping
+from msmedcap.data.classes import load_classes
 
 
 def run_segment(args: argparse.Namespace, out: Output) -> int:
@@ -15,17 +16,23 @@ def run_segment(args: argparse.Namespace, out: Output) -> int:
 
     Files are told by their full path, so that they are found from anywhere; ``segment.json`` names them relative to itself.
     """
+    book = None if args.classes is None else load_classes(args.classes)
     scan = one_scan("segment", args.scan)
     if scan is None:
         return FAILED
     name, path = scan
+    check_folder(args.out)
     predictor = load_predictor(args)
+    if book is not None:
+        new = predictor.add_classes(book)
+        told = f"Named from their descriptions alone: {', '.join(new)}."
+        out.note(told if new else f"{args.classes} holds no class that is new to this segmenter.")
     with skipping(name) as outcome:
-        predictor.set_scan(path, window=args.window, frame=args.frame, allow_burned_in=args.allow_burned_in)
+        set_scan(predictor, path, args)
         found = predictor.segment(args.point or (), args.box)
-        (record,) = predictor.write_masks([found], args.out, dicom_seg=args.dicom_seg)
     if outcome:
         return FAILED
+    (record,) = predictor.write_masks([found], args.out, dicom_seg=args.dicom_seg)
     for key in ("binary_mask", "semantic_mask"):
         if record[key] is not None:
             record[key] = str(Path(args.out, record[key]).absolute())

@@ -11,7 +11,7 @@ from html import escape
 
 from msmedcap.demo.frontend import static_text
 from msmedcap.demo.session import Reading
-from msmedcap.demo.words.chosen import Words, percent
+from msmedcap.demo.words.chosen import Words, percent, rivals
 from msmedcap.systems import SYSTEMS
 
 EXPLAINED = {
@@ -40,7 +40,7 @@ def caption_cards(
     if reading is not None and reading.done:
         seconds = sum(reading.seconds.values())
         took = f", in {seconds:.1f} s" if seconds else ""
-        note = f"Written for: {reading.view}{took}."
+        note = f"Written for: {reading.view}{took}." if reading.written else f"No caption could be written for: {reading.view}."
         if reading.view != view:
             note += f" The scan above now shows: {view}. Press “Caption this view” to write them again."
     stale = " mm-stale" if reading is not None and reading.view != view else ""
@@ -81,9 +81,10 @@ def _sentence(system: str, text: str, words: Words) -> str:
         known = ""
         if place < len(told):
             word = told[place]
-            rivals = ", ".join(f"{other} {percent(share)}" for other, share in word.alternatives[:3])
+            others = ", ".join(f"{other} {percent(share)}" for other, share in rivals(word)[:3])
+            else_ = f"; else: {escape(others)}" if others else ""
             unsure = ' class="mm-unsure"' if word.probability < 0.5 else ""
-            known = f'{unsure} style="--p:{word.probability:.3f}" title="{percent(word.probability)} sure; else: {escape(rivals)}"'
+            known = f'{unsure} style="--p:{word.probability:.3f}" title="{percent(word.probability)} sure{else_}"'
         tab = 0 if place == reached else -1
         parts.append(
             f'{escape(text[end : found.start()])}<span role="button" tabindex="{tab}" aria-pressed="{pressed}" '

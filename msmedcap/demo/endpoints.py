@@ -20,9 +20,15 @@ from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
 from msmedcap.explain.maps import write_maps
+from msmedcap.predictor import explain
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
+
+_MAPS = (
+    "Maps of a scan, as the explain command prints them, and 8-bit PNGs of the picture's size. point: X,Y. word: the Nth word"
+    " (from 0) of the system's caption, and method: how its maps are made."
+)
 
 
 class Endpoints:
@@ -39,6 +45,7 @@ class Endpoints:
             window, frame = gr.Textbox("", label="window"), gr.Number(0, label="frame", precision=0)
             prompt, system = gr.Textbox("", label="prompt"), gr.Textbox("MSMedCap", label="system")
             point, button = gr.Textbox("", label="point"), gr.Button("call")
+            word, method = gr.Number(None, label="word", precision=0), gr.Textbox("", label="method")
             answer, maps = gr.JSON(label="answer"), gr.JSON(label="maps")
             files = gr.File(label="files", file_count="multiple")
         button.click(
@@ -51,10 +58,10 @@ class Endpoints:
         )
         button.click(
             self.explain,
-            [file, system, point],
+            [file, system, point, word, method, window, frame],
             [maps, files],
             api_name="explain",
-            api_description="Maps of a scan: names and ranges, and 8-bit PNGs of the picture's size. point: X,Y.",
+            api_description=_MAPS,
             **WAITING,
         )
 
@@ -80,18 +87,28 @@ class Endpoints:
         }
 
     def explain(
-        self, file: str, system: str = "MSMedCap", point: str = ""
+        self,
+        file: str,
+        system: str = "MSMedCap",
+        point: str = "",
+        word: int | None = None,
+        method: str = "",
+        window: str = "",
+        frame: int = 0,
     ) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
         """The maps' list and their PNG files, in the same order; a mistake raises ``gr.Error`` with one sentence."""
         try:
             predictor = self._models.fresh()
-            predictor.set_scan(UPLOADS.take(file), allow_burned_in=self._allow_burned_in)
+            predictor.set_scan(
+                UPLOADS.take(file), window=window or None, frame=int(frame), allow_burned_in=self._allow_burned_in
+            )
             place = parse_point(point) if point.strip() else None
+            nth = None if word is None else int(word)
             with self._turns.turn(), self._journal.event("mapped", None, **BY_PROGRAM):
-                maps = predictor.maps(system=system, point=place)
+                maps, structures = explain(predictor, system=system, point=place, word=nth, method=method.strip() or None)
         except Exception as error:
             raise gr.Error(sentence(error, "drawing the maps"), print_exception=False) from None
         # gradio copies what is yielded before it resumes here, so our own folder is gone when the call is over.
         with tempfile.TemporaryDirectory() as folder:
-            items = write_maps(maps, Path(folder))
+            items = write_maps(maps, Path(folder), structures=structures)
             yield items, [str(Path(folder) / item["file"]) for item in items]

@@ -24,7 +24,7 @@ def sentence(error: Exception, doing: str) -> str:
     """What a visitor reads of ``error``: our own sentences as they are, anything else hidden, logged and named by ``doing``."""
     if isinstance(error, (ScanError, UserError)):
         return str(error)
-    log.error("failed while %s", doing, exc_info=error)
+    log.error("failed", exc_info=error, extra={"doing": doing})
     return f"Something went wrong while {doing}. Please try again; if it happens again, try another file."
 
 
@@ -40,6 +40,11 @@ class Reading:
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     done: bool = False
+
+    @property
+    def written(self) -> bool:
+        """Whether there is a caption, of one system at least."""
+        return any(self.texts.values())
 
 
 def view_of(predictor: Predictor | None) -> str:

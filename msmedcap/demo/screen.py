@@ -214,6 +214,8 @@ class Screen:
             return {self.status: gr.skip()}
         failed = bool(session.reading.failed)
         said = "Not every system could write its caption; see the cards." if failed else "The captions are written."
+        if not session.reading.written:
+            said = next(iter(session.reading.failed.values()), "No system had anything to write.")
         return {**self.say(said, error=failed), self.warnings: cards.warning_list(session.predictor.warnings)}
 
     def _control_updates(self, session: Session) -> Updates:

@@ -5,6 +5,7 @@ Every map says where a model looked, not why.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,10 @@ from PIL import Image
 
 from msmedcap.data.sizes import within
 from msmedcap.data.views import Heatmap
+from msmedcap.explain.spelling import bare
 
+# No map is sent or shown with more pixels a side than a peak is looked for at.
+_PEAK_SIDE = 640
 _TITLES = {
     "sam_pca": "SAM features (three main components as colours)",
     "sam_norm": "SAM features (strength, measured from the scan's mean)",
@@ -57,6 +61,16 @@ class Map:
         """Whether it is a picture in colours, and not values."""
         return (self.source.grids if isinstance(self.source, Heatmap) else self.source).ndim == 3
 
+    @property
+    def fades(self) -> bool:
+        """Whether grey 0 means that there is nothing, so that the map is clear where it is low."""
+        return self.kind in ("attention", "word")
+
+    @functools.cached_property
+    def peak(self) -> float:
+        """The highest value on the picture, whatever :attr:`range` is."""
+        return float(self._drawn(_PEAK_SIDE).max())
+
     def _drawn(self, longest: int | None) -> np.ndarray:
         if isinstance(self.source, Heatmap):
             drawn = self.source.draw(longest)
@@ -73,7 +87,7 @@ class Map:
             return _TITLES[self.kind]
         branch = (self.branch or "").upper()
         if self.kind == "word":
-            return f"“{self.word}”: {branch} branch, {self.method}"
+            return f"“{bare(self.word or '')}”: {branch} branch, {self.method}"
         return f"{branch} Q-Former attention, layer {self.layer}"
 
     @property

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from msmedcap.models.opt import Opt
+if TYPE_CHECKING:
+    from msmedcap.models.opt import Opt
+
+_MARKS = ".,;:!?…\"'“”‘’()[]{}"
+
+
+def bare(word: str) -> str:
+    """A word as it is quoted to a reader: without the marks of its sentence around it; of marks alone, as it stands."""
+    return word.strip(_MARKS) or word
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,10 @@ def test_words_are_plain_while_captions_are_written_and_for_another_view():
 
 def test_a_word_tells_how_sure_and_what_else():
     words = Words()
-    words.told["BLIP2"] = (Word("Axial", 0, 5, 0.9, (("Coronal", 0.06), ('"<', 0.004))), Word("CT.", 6, 9, 0.3, ()))
+    words.told["BLIP2"] = (Word("Axial", 0, 5, 0.9, (("Coronal", 0.06), ('"<', 0.004))), Word("CT.", 6, 9, 0.3, (("CT", 0.3),)))
     html = caption_cards(DONE, systems=ALL, view="", words=words)
     sure, unsure = buttons(card(html, "BLIP2"))
     assert 'style="--p:0.900"' in sure and "mm-unsure" not in sure
     assert 'title="90 % sure; else: Coronal 6 %, &quot;&lt; under 1 %"' in sure
-    assert 'class="mm-unsure" style="--p:0.300"' in unsure
+    assert 'class="mm-unsure" style="--p:0.300" title="30 % sure"' in unsure  # the word itself is no other word
     assert "--p" not in card(html, "MSMedCap")

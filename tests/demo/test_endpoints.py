@@ -64,7 +64,8 @@ def test_explain_gives_pictures_of_the_scans_size(client, ct_file):
     }
     expected = FakePredictor().set_scan(ct_file).maps(point=(20.5, 30.5))
     for item, file, made in zip(items, files, expected, strict=True):
-        assert set(item) == {"file", "kind", "branch", "layer", "word", "range"} and file.endswith(item["file"])
+        keys = {"file", "kind", "branch", "layer", "word", "range"} | ({"structure"} if item["kind"] == "attention" else set())
+        assert set(item) == keys and file.endswith(item["file"])
         image = Image.open(file)
         assert image.size == (128, 96) and image.mode == ("RGB" if item["kind"] == "sam_pca" else "L")
         assert (np.asarray(image) == made.image()).all() and item["range"] == list(made.range)
@@ -80,6 +81,9 @@ def test_explain_gives_pictures_of_the_scans_size(client, ct_file):
         ({"preset": "slow", "api_name": "/caption"}, "preset"),
         ({"point": "here", "api_name": "/explain"}, "X,Y"),
         ({"system": "GPT", "api_name": "/explain"}, "There is no system GPT"),
+        ({"window": "nonsense", "api_name": "/explain"}, "window"),
+        ({"frame": 7, "api_name": "/explain"}, "frame"),
+        ({"method": "rollout", "api_name": "/explain"}, "name the word, too"),
     ],
 )
 def test_a_mistake_is_one_sentence(client, ct_file, call, said):

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from msmedcap.config import UserError
-from msmedcap.demo.serving.logs import Journal, configure, printed
+from msmedcap.demo.reading import sentence
+from msmedcap.demo.serving.logs import DOINGS, Journal, configure, printed
 
 PACKAGE = Path(__file__).parents[2] / "msmedcap"
 NOT_SERVED = ("training", "evaluation", "commands", "convert", "hub")  # what the page's server never runs
@@ -111,6 +112,30 @@ def test_what_libraries_log_and_warn_is_not_quoted(written):
     assert found[-1]["message"] == "failed while %s" and found[-1]["error"] == "RuntimeError"
     (place,) = found[-1]["trace"]
     assert place.startswith("test_logs.py:") and place.endswith(" test_what_libraries_log_and_warn_is_not_quoted")
+
+
+@pytest.mark.parametrize(("doing", "told"), [("drawing the maps", "drawing the maps"), ("opening DOE.dcm", "other")])
+def test_a_failure_names_what_was_being_done(written, doing, told):
+    lines = written("json")
+    assert doing in sentence(RuntimeError("DOE^JOHN"), doing)
+    (line,) = lines()
+    assert (line["message"], line["doing"], line["error"]) == ("failed", told, "RuntimeError") and "DOE" not in str(line)
+
+
+def test_everything_that_is_done_has_its_name_in_the_log():
+    """What every call of ``sentence`` says was being done, directly or through a ``doing``."""
+    said = set()
+    for file in (PACKAGE / "demo").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func).rpartition(".")[2]
+            places = {"sentence": 1, "_in_turn": 2}
+            found = [*node.args[places[name] : places[name] + 1]] if name in places else []
+            found += [keyword.value for keyword in node.keywords if keyword.arg == "doing"]
+            said |= {one.value for one in found if isinstance(one, ast.Constant)}
+            assert all(isinstance(one, (ast.Constant, ast.Name, ast.Attribute)) for one in found), f"{file.name}:{node.lineno}"
+    assert said == DOINGS
 
 
 def test_what_a_library_prints_is_not_quoted_either(written):

@@ -118,3 +118,68 @@ def test_models_without_segmenter_say_which_command_makes_it(serve: Callable, tm
     bare = load(str(sizes.write_folder(tmp_path / "bare")), device="cpu")
     with serve(bare) as served, pytest.raises(AppError, match="segmenter.*python -m msmedcap"):
         Client(served.url, verbose=False).predict(handle_file(ct_file), points="3,3", api_name="/segment")
+
+
+def explained(models: str, scan: Path, out: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[dict]:
+    """The items that the command ``explain`` prints."""
+    capsys.readouterr()
+    assert main(["explain", str(scan), "--models", models, "--device", "cpu", "--out", str(out), "--json", *flags]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [
+        ({}, []),
+        (
+            {"system": "BLIP2", "point": "20,30", "word": 0, "method": "attention", "window": "lung"},
+            ["--system", "BLIP2", "--point", "20,30", "--word", "0", "--method", "attention", "--window", "lung"],
+        ),
+        ({"word": 0}, ["--word", "0"]),
+    ],
+)
+def test_explain_answers_as_the_command(
+    client: Client, models: str, ct_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: dict, flags: list[str]
+) -> None:
+    items, files = client.predict(handle_file(ct_file), **asked, api_name="/explain")
+    wanted = explained(models, ct_file, tmp_path / "out", capsys, *flags)
+    assert items == wanted and len(files) == len(items)
+    looked = [item for item in items if item["kind"] in ("attention", "word")]
+    assert looked and all("structure" in item for item in looked)
+    assert ("word" in {item["kind"] for item in items}) == ("word" in asked)
+    for item, file in zip(items, files, strict=True):
+        assert Path(file).read_bytes() == (tmp_path / "out" / item["file"]).read_bytes()
+
+
+def test_explain_shows_the_frame_that_is_asked_for(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "two.gif"
+    draw = np.random.default_rng(0)
+    first, second = (Image.fromarray(draw.integers(0, 256, (40, 60), dtype=np.uint8)) for _ in range(2))
+    first.save(path, save_all=True, append_images=[second])
+    shown = [client.predict(handle_file(path), frame=frame, api_name="/explain")[1] for frame in (0, 1)]
+    assert [Path(file).name for file in shown[0]] == [Path(file).name for file in shown[1]]
+    assert any(Path(one).read_bytes() != Path(other).read_bytes() for one, other in zip(*shown, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"word": 99}, "There is no word 99"),
+        ({"word": 0, "method": "magic"}, "There is no method 'magic'"),
+        ({"method": "rollout"}, "name the word, too"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(client: Client, ct_file: Path, asked: dict, said: str) -> None:
+    with pytest.raises(AppError, match=said) as raised:
+        client.predict(handle_file(ct_file), **asked, api_name="/explain")
+    assert "Traceback" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_prompt_that_does_not_fit_is_one_sentence(client: Client, ct_file: Path) -> None:
+    with pytest.raises(AppError, match="tokens long; at most .* fit beside the picture and the caption"):
+        client.predict(handle_file(ct_file), prompt="Ä" * 400, api_name="/caption")
+
+
+def test_a_place_on_and_beside_is_one_sentence(client: Client, ct_file: Path) -> None:
+    with pytest.raises(AppError, match="The point 5,6 is given as on the structure and as beside it"):
+        client.predict(handle_file(ct_file), points="5,6;9,9;5,6,0", api_name="/segment")

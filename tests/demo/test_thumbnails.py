@@ -35,6 +35,22 @@ def test_the_list_shows_the_scan_and_every_map_and_which_is_on(predictor, shown)
     assert (alone == predictor.picture[..., 0]).all() and all((one != predictor.picture).any() for one in over)
 
 
+def test_a_word_s_map_leaves_the_scan_as_it_is_where_it_is_0():
+    values = np.zeros((8, 8), np.float32)
+    values[:, 4:] = 0.5
+    scan = np.full((8, 8, 3), 120, np.uint8)
+    for kind, clear in (("word", True), ("attention", True), ("sam_norm", False)):
+        item = Map(kind, "sam", 0, "mass", (0.0, 1.0), values, place=0, method="occlusion")
+        _, over = pictures(map_list([item], 0, scan))
+        assert (over[:, :4] == 120).all() == clear and (over[:, 4:] != 120).any(-1).all()
+
+
+def test_a_word_is_quoted_without_its_full_stop():
+    item = Map("word", "sam", None, "mass.", (0.0, 1.0), np.eye(4, dtype=np.float32), place=0, method="occlusion")
+    html = map_list([item], 0, np.zeros((4, 4, 3), np.uint8))
+    assert "<span>“mass”</span>" in html and "mass." not in html
+
+
 def test_there_is_no_list_without_maps(predictor):
     assert map_list([], ALONE, predictor.picture) == ""
 

@@ -6,15 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import viewer_harness
 from chromium import AREA, colours, on_stage, settle
 from serving import serve_blocks
 from viewer_harness import Bench
+
+from msmedcap.demo.viewer.encoding import fading
+from msmedcap.explain.maps import Map
 
 pytestmark = pytest.mark.slow
 TITLED = "document.querySelector('.mm-v-title').textContent !== 'No map'"
 SIZES = """() => ['.mm-viewer', '.mm-v-stage', '.mm-v-bar', '.mm-v-map', '.mm-v-strip'].map(name => {
     const box = document.querySelector(name).getBoundingClientRect();
     return [box.x, box.y, box.width, box.height]; })"""
+NUMBERED = "wanted => document.querySelector('.mm-v-bar option').textContent.endsWith('(400 / 40)') === wanted"
+# The widest choice of a list, and the room for it.
+CHOICES = """list => { const look = getComputedStyle(list), pen = document.createElement('canvas').getContext('2d');
+    pen.font = look.font;
+    return [Math.max(...[...list.options].map(one => pen.measureText(one.text).width)),
+        list.clientWidth - parseFloat(look.paddingLeft) - parseFloat(look.paddingRight)]; }"""
 INSIDE = """node => [...node.querySelectorAll('button, select, input')]
     .every(one => one.getBoundingClientRect().right <= node.getBoundingClientRect().right + 1)"""
 
@@ -333,10 +343,8 @@ def test_a_map_lies_over_the_scan_with_opacity_and_threshold(ct):
     )
     ct.page.select_option("[aria-label='Colours of the map']", "viridis")
     ct.settle()
-    from msmedcap.demo.viewer.encoding import lookup
-
     (drawn,) = ct.greys((180.5, 100.5))
-    assert np.abs(np.subtract(drawn, lookup("viridis")[round(180.5 / 200 * 255)])).max() <= 4
+    assert np.abs(np.subtract(drawn, fading("viridis")[round(180.5 / 200 * 255), :3])).max() <= 4
     ct.tool("on")
     ct.page.mouse.click(*ct.fitted(100, 60))
     ct.page.wait_for_selector(".mm-v-svg .mm-v-outline", state="attached")
@@ -344,6 +352,41 @@ def test_a_map_lies_over_the_scan_with_opacity_and_threshold(ct):
     assert ct.greys((180.5, 100.5)) == [drawn]  # settings and map outlive an update
     ct.press("o")
     assert ct.greys((180.5, 100.5)) == [plain[1]] and not ct.page.locator(".mm-v-svg .mm-v-outline").is_visible()
+
+
+def test_a_map_leaves_the_scan_as_it_is_where_it_says_nothing(ct, monkeypatch):
+    def word(scan):
+        values = np.zeros((scan.height, scan.width), np.float32)
+        values[:, 60:120], values[:, 140:] = 0.1, 0.5
+        return Map("word", "sam", None, "mass.", (0.0, 1.0), values, place=0, method="occlusion")
+
+    monkeypatch.setattr(viewer_harness, "heat", word)
+    places = [(20.5, 105.5), (80.5, 105.5), (170.5, 105.5)]
+    plain = np.array(ct.greys(*places))
+    ct.page.click("#map")
+    ct.page.wait_for_function(TITLED)
+    low, some, much = np.abs(np.array(ct.greys(*places)) - plain).max(1)
+    assert low == 0 and 0 < some < much
+    scale = ct.page.locator(".mm-v-scale")
+    assert scale.inner_text().split() == ["0", "1", "peak", "0.5"]
+    assert scale.get_attribute("aria-label") == "Colour scale from 0 to 1; peak 0.5"
+    assert scale.locator("b").evaluate("mark => mark.style.left") == "50%"
+    assert "rgba(" in scale.locator("i").evaluate("ramp => getComputedStyle(ramp).backgroundImage")
+
+
+def test_a_map_that_is_no_word_s_has_no_peak_on_its_scale(ct):
+    ct.page.click("#map")
+    ct.page.wait_for_function(TITLED)
+    ct.settle()
+    assert not ct.page.locator(".mm-v-peak").is_visible() and not ct.page.locator(".mm-v-scale b").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 980, 390])
+def test_the_window_s_name_is_never_cut(ct, width):
+    ct.page.set_viewport_size({"width": width, "height": 860})
+    ct.page.wait_for_function(NUMBERED, arg=width > 960)
+    wide, room = ct.page.locator(".mm-v-bar select").evaluate(CHOICES)
+    assert wide <= room
 
 
 def test_the_before_after_slider_hides_overlays_on_its_left(ct):

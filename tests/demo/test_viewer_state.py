@@ -15,8 +15,9 @@ from viewer_harness import heat, made_ct, made_photo, made_series, made_table, m
 
 from msmedcap.data.scans import Window, open_scan, write_dicom
 from msmedcap.demo.viewer import area as viewer
-from msmedcap.demo.viewer.encoding import packed_grid, values_grid
+from msmedcap.demo.viewer.encoding import COLOUR_MAPS, fading, lookup, packed_grid, values_grid
 from msmedcap.demo.viewer.state import Sent, viewer_state
+from msmedcap.explain.maps import Map
 
 
 def unpacked(grid: dict) -> np.ndarray:
@@ -92,6 +93,25 @@ def test_the_state_is_json_and_in_the_pictures_own_pixels(ct):
     assert [preset["name"] for preset in told["window"]["presets"]] == list(ct.windows)
     assert {"name": "lung", "w": 1500, "l": -600, "table": False} in told["window"]["presets"]
     assert told["map"]["range"] == [2, 10] and (unpacked(told["map"]["grid"]) == heat(ct).image()).all()
+
+
+def test_a_word_s_map_tells_its_peak_and_that_0_is_nothing(ct):
+    values = np.zeros((120, 200), np.float32)
+    values[40:60, 30:50] = 0.08
+    word = Map("word", "sam", None, "mass.", (0.0, 1.0), values, place=2, method="occlusion")
+    told = state(ct, shown=word)["map"]
+    assert told["fades"] and told["peak"] == pytest.approx(0.08) and told["title"].startswith("“mass”:")
+    assert state(ct, shown=heat(ct))["map"]["peak"] is None
+    norm = Map("sam_norm", None, None, None, (0.0, 1.0), values)
+    assert not state(ct, shown=norm)["map"]["fades"]
+
+
+def test_fading_colours_are_clear_at_0_and_opaque_from_a_third_on():
+    for name in COLOUR_MAPS:
+        opacity = fading(name)[:, 3].astype(int)
+        assert opacity[0] == 0 and (opacity[85:] == 255).all() and (np.diff(opacity[:86]) > 0).all()
+        assert (fading(name)[255, :3] == lookup(name)[255]).all()
+        assert fading(name)[0, :3].sum() > 150  # never black over the scan
 
 
 def test_pictures_are_sent_once(ct):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from fake import FakePredictor
 
 from msmedcap.config import UserError
 from msmedcap.demo.session import Session
-from msmedcap.demo.words.chosen import ABOUT, Words, branches, percent, show_word, spell, word_card
+from msmedcap.demo.words.chosen import (
+    ABOUT,
+    Words,
+    branches,
+    faint,
+    look_for,
+    percent,
+    rivals,
+    show_word,
+    spell,
+    word_card,
+)
+from msmedcap.explain.maps import Map
 from msmedcap.explain.words import METHOD, METHODS, Word
 
 
@@ -33,12 +46,52 @@ def test_a_chosen_word_s_maps_join_the_others_and_one_is_shown(session):
     assert session.maps[: len(before)] == before and branches(session) == ["clip", "sam"]
     shown = session.maps[session.shown]
     assert (shown.kind, shown.branch, shown.word, shown.place) == ("word", "sam", "scan,", 1)
-    assert said == "Where MSMedCap's SAM branch looked for “scan,”."
+    assert said == "Where MSMedCap's SAM branch looked for “scan”."
     assert session.words.chosen == ("MSMedCap", 1) and session.words.word.text == "scan,"
 
     show_word(session, "BLIP2", 0, branch="sam", method="attention")  # BLIP2 has no SAM branch
     assert [m.kind for m in session.maps].count("word") == 1
     assert session.maps[session.shown].branch == "clip" and session.words.method == "attention"
+
+
+def test_a_word_is_chosen_and_told_of_before_its_map_is_made(session, monkeypatch):
+    monkeypatch.setattr(session.predictor, "word_maps", lambda *args, **options: pytest.fail("no map is wanted yet"))
+    said = look_for(session, "MSMedCap", 1)
+    assert said == "Looking for where MSMedCap looked for “scan”; this takes some seconds…"
+    assert "“scan”</strong>, MSMedCap: 50 % sure" in word_card(session.words, measured={})
+    assert "seconds" not in look_for(session, "MSMedCap", 1, method="attention")
+    chosen = session.words.chosen
+    assert look_for(session, "MSMedCap", 99) == "" and session.words.chosen == chosen
+    session.open(session.scan, window="lung")
+    assert look_for(session, "MSMedCap", 1) == ""
+
+
+def word_map(peak: float, method: str) -> Map:
+    top = 1.0 if method in ("occlusion", "masking") else 5.0
+    return Map("word", "sam", None, "mass.", (0.0, top), np.full((4, 4), peak, np.float32), place=0, method=method)
+
+
+def test_a_map_that_is_all_but_empty_is_said_to_point_at_nothing():
+    said = faint(word_map(0.04, "occlusion"))
+    assert said.startswith("Hiding any one square of the picture from the SAM branch lowered")
+    assert "at most about 0.04 (4 % less likely)" in said and said.endswith("points at no place.")
+    assert "under 1 % less likely" in faint(word_map(0.0, "masking"))
+    assert "even 0.25 times" in faint(word_map(0.2, "gradient"))
+    assert [faint(word_map(peak, method)) for peak, method in ((0.05, "occlusion"), (0.25, "rollout"))] == ["", ""]
+
+
+def test_the_card_and_the_status_tell_of_an_empty_map(session, monkeypatch):
+    empty = word_map(0.01, "occlusion")
+    monkeypatch.setattr(session.predictor, "word_maps", lambda *args, **options: [empty])
+    said = show_word(session, "MSMedCap", 1)
+    assert said.startswith("Where MSMedCap's SAM branch looked for “mass”. Hiding any one square")
+    assert faint(empty) in word_card(session.words, measured={}, shown=empty).replace("&#x27;", "'")
+    assert "mm-faint" not in word_card(session.words, measured={}, shown=word_map(0.5, "occlusion"))
+
+
+def test_other_beginnings_that_read_the_same_are_one_and_the_word_is_none_of_them():
+    word = Word("MRI.", 0, 4, 0.5, (("X", 0.2), ("CT", 0.15), ("X", 0.1), ("MRI", 0.004), ("(end)", 0.002)))
+    assert rivals(word) == [("X", pytest.approx(0.3)), ("CT", 0.15), ("(end)", 0.002)]
 
 
 def test_a_word_there_is_none_of_changes_nothing(session, monkeypatch):

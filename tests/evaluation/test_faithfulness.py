@@ -145,14 +145,37 @@ def test_a_map_is_shown_with_what_was_measured_of_it(tmp_path: Path, caplog: pyt
     told = faithfulness.summary(_rows(), [], default="gradient")
     faithfulness.write_json(told, tmp_path / sentences.FILE)
     said = measured(str(tmp_path))
-    assert said["gradient"].startswith("Measured on 20 made scans") and "in 100% (random map 10%, centre 20%)" in said["gradient"]
+    assert said["gradient"].startswith("Measured for the finding's word on 20 made scans")
+    assert "in 100% (random map 10%, centre 20%)" in said["gradient"]
     assert "beats a random and a centred map in pointing" in said["gradient"]
     assert "not shown to be better" in said["attention"]
+    assert all("chest X-rays it was not measured" in one and "other words nothing was" in one for one in said.values())
     assert measured(str(tmp_path), system="BLIP2") == {}
     (tmp_path / sentences.FILE).write_text(json.dumps({"groups": 3}))
     with caplog.at_level(logging.WARNING):
         assert measured(str(tmp_path)) == {}
     assert "cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize(("margin", "said"), [(0.0, "shows no advantage, but there were at most 3"), (0.2, "So it does on chest")])
+def test_what_is_said_of_a_map_includes_chest_films(tmp_path: Path, margin: float, said: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    told = faithfulness.summary(_rows(), [], default="gradient")
+    over = {dumb: [margin, margin, margin] for dumb in ("random", "centre")}
+    film = {"cases": 3, "pointed over": over, "deletion over": over}
+    told["groups"]["chest X-rays, opacities"] = {"MSMedCap": {"methods": {"gradient": film}}}
+    faithfulness.write_json(told, tmp_path / sentences.FILE)
+    found = measured(str(tmp_path))
+    assert said in found["gradient"] and "it was not measured" in found["attention"]
+
+
+def test_the_scans_that_were_measured_are_mostly_what_is_said_of_them() -> None:
+    page = (Path(faithfulness.__file__).parents[3] / "docs" / "faithfulness.md").read_text(encoding="utf-8")
+    table = page.split("## Which phantoms' findings the system sees")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")][2:]
+    own, all_ = (sum(int(row[2]) for row in some) for some in ([r for r in rows if r[0].startswith("ultrasound breast")], rows))
+    assert sentences.MOSTLY == "breast ultrasound" and own > all_ / 2
+    assert sentences.MOSTLY in measured("demo")["occlusion"]
 
 
 def test_chest_cases_are_held_out_films_with_lungs_and_opacities(shared_data: Path) -> None:

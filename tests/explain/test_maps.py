@@ -57,10 +57,26 @@ def test_a_map_takes_the_memory_of_its_tokens() -> None:
         assert len(pickle.dumps(made)) < 10_000 and made.values.nbytes >= 4 * 3000 * 2500 * 3 // 4
 
 
+def test_a_map_s_peak_is_its_highest_value_on_the_picture() -> None:
+    frame = ViewFrame(ViewSpec("v", 32, "letterbox", (0, 0, 0), (1, 1, 1)), 600, 1200)
+    grid = np.zeros((8, 8), np.float32)
+    grid[1, 3], grid[7, 7] = 2.0, 9.0  # the lower half of this view is padding
+    assert abs(Map("word", "sam", None, "mass", (0.0, 1.0), Heatmap(frame, grid)).peak - 2.0) < 0.05
+    assert grey([[-1.0, 0.25]], 0, 9).peak == 0.25
+
+
+def test_only_maps_whose_nothing_is_0_fade() -> None:
+    kinds = ("sam_pca", "sam_norm", "sam_similarity", "attention", "word")
+    values = np.zeros((1, 1), np.float32)
+    assert [kind for kind in kinds if Map(kind, "sam", None, None, (0, 1), values).fades] == ["attention", "word"]
+
+
 def test_titles() -> None:
     values = np.zeros((1, 1), np.float32)
     assert grey([[0.0]], 0, 1).title == "CLIP Q-Former attention, layer 2"
     word = Map("word", "sam", None, "mass", (0, 1), values, place=3, method="gradient")
+    comma = Map("word", "sam", None, "mass,", (0, 1), values, place=3, method="gradient")
+    assert comma.title == word.title and comma.word == "mass," and comma.file == word.file
     assert word.title == "“mass”: SAM branch, gradient" and word.file == "word3-gradient-sam.png"
     titles = {Map(kind, "sam", None, None, (0, 1), values).title for kind in ("sam_pca", "sam_norm", "sam_similarity")}
     assert len(titles) == 3 and all(t.startswith("SAM features") for t in titles)

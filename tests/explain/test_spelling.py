@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msmedcap.explain.spelling import spell
+from msmedcap.explain.spelling import bare, spell
 from tests import sizes
 
 TEXTS = (
@@ -31,6 +31,12 @@ def test_words_cover_the_caption_and_tokens_the_words(text: str) -> None:
 def test_the_tokens_are_those_the_caption_is_trained_with(text: str) -> None:
     opt = sizes.opt()
     assert [*spell(opt, text).ids, opt.newline] == opt.caption_ids(text)
+
+
+def test_a_word_is_quoted_without_the_marks_of_its_sentence() -> None:
+    quoted = {"pneumonia.": "pneumonia", "(disc-herniation)?": "disc-herniation", "T2-weighted": "T2-weighted", "5%.": "5%"}
+    assert {word: bare(word) for word in quoted} == quoted
+    assert bare("...") == "..."  # never nothing
 
 
 @pytest.mark.parametrize("text", ["", "   "])

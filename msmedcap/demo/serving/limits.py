@@ -1,8 +1,9 @@
 """What may be asked of the server and how much may be sent to it, and what is left of uploads that ended badly.
 
 Comes in: requests, and gradio's upload folder. Goes out: a middleware that shuts the doors of gradio which the page does not
-use, one that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), and a lifespan that
-removes what gradio keeps too long: parts of an upload whose sender went away, and its memory of pages that are closed.
+use, one that refuses a request as a whole (gradio's own limit is for each of up to a thousand files), a lifespan that removes
+what gradio keeps too long: parts of an upload whose sender went away, and its memory of pages that are closed; and a folder for
+all of gradio's files that is the server's own and ends with it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import contextlib
 import datetime
 import os
 import re
+import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ from starlette.responses import PlainTextResponse
 
 Message = MutableMapping[str, Any]
 _ROOM = 64 * 1024  # what the form around a file may take
+_TEMPORARY = "GRADIO_TEMP_DIR"
 _AGE, _CLOSED, _EVERY = 1800.0, 300.0, 20.0
 
 
@@ -117,7 +123,31 @@ def sweep(folder: Path, *, age: float = _AGE) -> int:
 
 def upload_folder() -> Path:
     """Where gradio keeps uploads, as it decides itself."""
-    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+    return Path(os.environ.get(_TEMPORARY) or Path(tempfile.gettempdir()) / "gradio")
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[None]:
+    """While it lasts, gradio's files lie in a new folder that no other account may enter, and are gone with it afterwards.
+
+    To be entered before gradio is imported. A request to end the process (SIGTERM) ends it in order. Where ``GRADIO_TEMP_DIR``
+    names a folder already, it is that one, and nothing of it is removed.
+    """
+    if os.environ.get(_TEMPORARY):
+        yield
+        return
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)) if main else None
+    folder = os.environ[_TEMPORARY] = tempfile.mkdtemp(prefix="gradio-")  # of mode 0700
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second request must not stop the removal
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop(_TEMPORARY, None)
+        if main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def forget_pages(app: Any, *, closed: float = _CLOSED, unused: float = _AGE) -> int:

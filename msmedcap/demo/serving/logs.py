@@ -43,6 +43,13 @@ _WORDS: dict[str, frozenset[str]] = {
     "models": frozenset(("demo", "full", "folder")),
     "from": frozenset(("upload", "example", "case", "program")),
 }
+# What may be said to have failed; a test holds it against what the page says.
+DOINGS = frozenset((
+    "answering the review", "changing the view", "counting the study", "drawing the figure", "drawing the maps",
+    "drawing the word's map", "making the file", "opening the case", "opening the example", "opening the files", "opening the scan",
+    "reading the captions file", "reading the files", "reading the run", "reading the scan", "segmenting", "segmenting the scan",
+    "writing the captions", "writing the masks",
+))
 _MOST_VISITORS, _MOST_PLACES = 4096, 8
 _OURS = "msmedcap"
 _log = logging.getLogger("msmedcap.events")
@@ -203,12 +210,17 @@ class _Lines(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """An event's fields; of any other record who logged it and where, and our own message without what was filled in."""
+    """An event's fields; of any other record who logged it and where, and our own message without what was filled in.
+
+    What was being done when it failed (``extra={"doing": ...}``) is one of :data:`DOINGS`.
+    """
     fields: dict[str, Any] | None = getattr(record, "fields", None)
     if fields is None:
         fields = {"logger": record.name, "at": f"{record.module}:{record.lineno}"}
         if record.name.split(".")[0] == _OURS and isinstance(record.msg, str):
             fields["message"] = record.msg
+            if (doing := getattr(record, "doing", None)) is not None:
+                fields["doing"] = doing if doing in DOINGS else "other"
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
         fields = {**fields, "error": type(error).__name__, "trace": _places(error)}

@@ -1,5 +1,5 @@
 // The picture area: keeps what the server sent and what the visitor set, and draws both. See viewer/state.py for the value.
-// Runs inside gradio's js_on_load: `element`, `trigger`, `watch` and `props` are given; COLOURS is put in by viewer/area.py.
+// Runs inside gradio's js_on_load: `element`, `trigger`, `watch` and `props` are given; COLOURS and FADING are put in by viewer/area.py.
 // Gradio's "always_last" runs a deferred event with the data of the one before it. Each kind of event therefore has one object
 // that is filled anew: whichever run reads it reads the latest.
 const told = Object.fromEntries(['prompt', 'place', 'window', 'frame', 'again', 'full', 'missing'].map((name) => [name, {}]));
@@ -14,7 +14,7 @@ class Viewer {
     const part = (name) => root.querySelector(`.mm-v-${name}`);
     const names = ['bar', 'stage', 'canvas', 'svg', 'top', 'right', 'empty', 'wipe', 'frames', 'map', 'place', 'measure', 'view', 'said', 'help'];
     this.parts = Object.fromEntries(names.map((name) => [name, part(name)]));
-    this.colours = Object.fromEntries(Object.entries(COLOURS).map(([name, text]) => [name, readColours(text)]));
+    const [colours, fading] = [COLOURS, FADING].map((all) => Object.fromEntries(Object.entries(all).map(([name, text]) => [name, readColours(text)])));
     this.value = EMPTY;
     this.open = false;
     this.kept = kept;
@@ -23,14 +23,14 @@ class Viewer {
     this.window = NO_WINDOW;
     Object.assign(this, { windowMoved: false, inverted: kept.inverted ?? false, wiping: false, wipeAt: 0.5, cursor: null, draft: null, spaceHeld: false });
     this.geometry = kept.geometry ??= new Geometry();
-    this.pixels = new Pixels(this.colours, (kept.pixels ??= new Map()));
+    this.pixels = new Pixels(colours, fading, (kept.pixels ??= new Map()));
     this.prompts = new Prompts((told) => EVENTS.prompt(told));
     this.measured = kept.measured ??= new Map();
     this.queue = Promise.resolve();
     const stop = new AbortController();
     this.overlay = new Overlay(this.parts.svg);
     this.toolbar = new Toolbar(this, this.parts.bar, stop.signal);
-    this.mapBar = new MapBar(this, this.parts.map, this.colours, stop.signal);
+    this.mapBar = new MapBar(this, this.parts.map, colours, stop.signal);
     this.pointers = new Pointers(this, this.parts.stage, stop.signal);
     this.keys = new Keys(this, root, this.parts.stage, stop.signal);
     fillHelp(this.parts.help, () => this.command('help'));

@@ -55,28 +55,31 @@ function windowedPart(grid, table, [x0, y0, x1, y1], sheet) {
   return sheet.canvas;
 }
 
-// A grey map in colours; what lies under the threshold (0-255) is clear.
+// A grey map in colours [r, g, b] or [r, g, b, opacity]; what lies under the threshold (0-255) is clear.
 function colouredMap(grid, colours, threshold) {
   const canvas = blank(grid.width, grid.height), context = canvas.getContext('2d');
   const image = context.createImageData(grid.width, grid.height), out = new Uint32Array(image.data.buffer);
   const table = new Uint32Array(256);
   for (let i = threshold; i < 256; i++) {
-    const [r, g, b] = colours[i];
-    table[i] = (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
+    const [r, g, b, a = 255] = colours[i];
+    table[i] = ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
   }
   for (let i = 0; i < out.length; i++) out[i] = table[grid.values[i]];
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-// "#rrggbb" six digits a colour, 256 colours in a row.
-const readColours = (text) =>
-  Array.from({ length: 256 }, (_, i) => [0, 2, 4].map((at) => parseInt(text.slice(6 * i + at, 6 * i + at + 2), 16)));
+// Two digits for each of a colour's parts (rgb, or rgba with an opacity), 256 colours in a row.
+const readColours = (text) => {
+  const parts = text.length / 512;
+  return Array.from({ length: 256 }, (_, i) => Array.from({ length: parts }, (_, j) => parseInt(text.substr(2 * (parts * i + j), 2), 16)));
+};
 
 // Holds what was sent, by key, and paints it. Keys outlive the element: gradio may build it anew without sending pictures again.
 class Pixels {
-  constructor(colours, store) {
+  constructor(colours, fading, store) {
     this.colours = colours;
+    this.fading = fading;
     this.store = store;
     this.made = new Map();
     this.sheets = [{}, {}];
@@ -141,7 +144,13 @@ class Pixels {
     if (!item) return null;
     if (item.naturalWidth) return item;
     const threshold = Math.round(look.threshold * 2.55);
-    return this.once('map', [item, look.colours, threshold], () => colouredMap(item, this.colours[look.colours], threshold));
+    const colours = this.coloursOf(value.map, look);
+    return this.once('map', [item, colours, threshold], () => colouredMap(item, colours, threshold));
+  }
+
+  // The chosen colours as a map needs them: with opacities where its 0 means that there is nothing.
+  coloursOf(map, look) {
+    return (map.fades ? this.fading : this.colours)[look.colours];
   }
 
   paint(app, canvas) {

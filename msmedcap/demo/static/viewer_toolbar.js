@@ -147,7 +147,12 @@ class Toolbar {
 
   _showWindows() {
     const { app, windows } = this, presets = app.open ? app.value.window?.presets ?? [] : [];
-    const names = presets.map(({ name, w, l, table }, i) => `${i < 9 ? `${i + 1}: ` : ''}${name}${table ? '' : ` (${short(w)} / ${short(l)})`}`);
+    // Numbers only where they fit: a cut one says something else. The picture's corner has those in use.
+    const roomy = windows.clientWidth > 190;
+    const names = presets.map(({ name, w, l, table }, i) => {
+      const plain = `${i < 9 ? `${i + 1}: ` : ''}${name}`, whole = `${plain} (${short(w)} / ${short(l)})`;
+      return table || !roomy || whole.length > 27 ? plain : whole;
+    });
     const manual = presets.length && app.window.name === null ? [`${short(app.window.w)} / ${short(app.window.l)}`] : [];
     const text = JSON.stringify([names, manual.length > 0]);
     if (text !== this.listed) {
@@ -159,6 +164,8 @@ class Toolbar {
     const at = presets.findIndex(({ name }) => name === app.window.name);
     windows.selectedIndex = manual.length ? names.length : Math.max(at, 0);
     windows.disabled = !presets.length;
+    const title = `${presets.length ? `${windows.selectedOptions[0]?.textContent ?? ''}: ` : ''}window (keys 1 to 9)`;
+    if (windows.title !== title) windows.title = title;
   }
 }
 
@@ -182,9 +189,11 @@ class MapBar {
       return button;
     };
     this.title = make('strong', { class: 'mm-v-title' });
-    this.ramp = make('i', {});
+    this.mark = make('b', {});
+    this.ramp = make('i', {}, this.mark);
     this.ends = [make('span', {}), make('span', {})];
-    this.bar = make('span', { class: 'mm-v-scale', role: 'img' }, this.ends[0], this.ramp, this.ends[1]);
+    this.peak = make('span', { class: 'mm-v-peak' });
+    this.bar = make('span', { class: 'mm-v-scale', role: 'img' }, this.ends[0], this.ramp, this.ends[1], this.peak);
     this.colours = make('select', { 'aria-label': 'Colours of the map' }, ...Object.keys(colours).map((name) => make('option', {}, name)));
     this.colours.addEventListener('change', () => app.setLook({ colours: this.colours.value }), { signal });
     box.append(
@@ -214,13 +223,25 @@ class MapBar {
     this.threshold.number.textContent = number3(cut);
     this.ends[0].textContent = number3(low);
     this.ends[1].textContent = number3(high);
-    this.bar.setAttribute('aria-label', `Colour scale from ${number3(low)} to ${number3(high)}`);
-    const stops = app.pixels.colours[look.colours].filter((_, i) => i % 15 === 0).map((colour) => `rgb(${colour.join(' ')})`);
+    const stops = app.pixels.coloursOf(map, look).filter((_, i) => i % 15 === 0).map(([r, g, b, a = 255]) => `rgb(${r} ${g} ${b} / ${(a / 255).toFixed(3)})`);
     const hidden = `linear-gradient(90deg, var(--mm-v-off) ${look.threshold}%, transparent ${look.threshold}%)`;
-    this.ramp.style.background = `${hidden}, linear-gradient(90deg, ${stops.join(',')})`;
+    this.ramp.style.background = `${hidden}, linear-gradient(90deg, ${stops.join(',')}), ${CHECKS}`;
+    const peak = this._showPeak(map, low, high);
+    this.bar.setAttribute('aria-label', `Colour scale from ${number3(low)} to ${number3(high)}${peak && `; ${peak}`}`);
+  }
+
+  // The highest value of a word's map, in words and as a mark on the scale: a map may be all but empty.
+  _showPeak(map, low, high) {
+    this.peak.hidden = this.mark.hidden = map.peak === null;
+    if (map.peak === null) return '';
+    const share = high > low ? (map.peak - low) / (high - low) : 0;
+    this.mark.style.left = `${100 * Math.min(Math.max(share, 0), 1)}%`;
+    return (this.peak.textContent = `peak ${number3(map.peak)}`);
   }
 }
 
+// What is clear on a map is clear on its scale: squares show through.
+const CHECKS = 'repeating-conic-gradient(#8c8c8c 0 25%, #565656 0 50%) 0 0 / 9px 9px';
 const number3 = (number) => String(Number(number.toPrecision(3))).replace('-', '\u2212');
 
 function fillHelp(help, close) {

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from msmedcap.demo.frontend import static_text
-from msmedcap.demo.viewer.encoding import COLOUR_MAPS, lookup
+from msmedcap.demo.viewer.encoding import COLOUR_MAPS, fading, lookup
 
 # In the order they need each other.
 SCRIPT_PARTS = ("geometry", "pixels", "overlay", "prompts", "tools", "toolbar", "keys")
@@ -44,6 +44,8 @@ def viewer_component(**settings: Any) -> gr.HTML:
 def _static() -> tuple[str, str, str]:
     """The picture area's HTML, style and script; gradio runs the script as the body of one function."""
     colours = {name: lookup(name).tobytes().hex() for name in COLOUR_MAPS}
+    fades = {name: fading(name).tobytes().hex() for name in COLOUR_MAPS}
     parts = [f"viewer_{name}.js" for name in SCRIPT_PARTS]
-    script = f"const COLOURS = {json.dumps(colours)};\n{static_text(*parts, 'viewer.js', 'viewer_more.js')}"
+    script = f"const COLOURS = {json.dumps(colours)}, FADING = {json.dumps(fades)};\n"
+    script += static_text(*parts, "viewer.js", "viewer_more.js")
     return static_text("viewer.html"), static_text("viewer.css"), script

@@ -20,6 +20,10 @@ from PIL import Image
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")  # perceptually uniform, all of them
 SCAN_SIDE, MAP_SIDE, THUMB_SIDE = 1280, 640, 112
 _LEVELS = 65535
+# A map that fades is opaque from this share of its scale on. Its colours begin where a colour map is no longer all but black:
+# what is low is told by being clear, and dark would hide the scan.
+_OPAQUE_FROM, _COLOURS_FROM = 1 / 3, 0.35
+_RISE = 0.7  # below 1, so that what is low but not nothing can still be seen
 
 
 @functools.cache
@@ -28,6 +32,15 @@ def lookup(name: str) -> np.ndarray:
     from matplotlib import colormaps
 
     return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+@functools.cache
+def fading(name: str) -> np.ndarray:
+    """The colours of a map whose 0 means nothing: ``[256,4] uint8``, clear at grey 0; row i for grey value i."""
+    share = np.arange(256) / 255
+    colours = lookup(name)[((_COLOURS_FROM + (1 - _COLOURS_FROM) * share) * 255).round().astype(int)]
+    opacity = ((share / _OPAQUE_FROM).clip(0, 1) ** _RISE * 255).round().astype(np.uint8)
+    return np.concatenate([colours, opacity[:, None]], axis=1)
 
 
 def picture_uri(pixels: np.ndarray, longest: int) -> str:

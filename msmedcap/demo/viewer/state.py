@@ -177,6 +177,8 @@ def _map(shown: Map | None, memory: Sent) -> State | None:
         "title": shown.title,
         "range": [float(end) for end in shown.range],
         "grey": not shown.colour,
+        "fades": shown.fades,
+        "peak": shown.peak if shown.kind == "word" else None,
     }
     if memory.first("map", memory.map_key):
         image = shown.image(MAP_SIDE)

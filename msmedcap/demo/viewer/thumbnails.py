@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from msmedcap.data.sizes import within
-from msmedcap.demo.viewer.encoding import THUMB_SIDE, lookup, picture_uri
+from msmedcap.demo.viewer.encoding import THUMB_SIDE, fading, lookup, picture_uri
+from msmedcap.explain.spelling import bare
 
 if TYPE_CHECKING:
     from msmedcap.explain.maps import Map
@@ -84,8 +85,9 @@ def _small(picture: np.ndarray) -> np.ndarray:
 def _over(item: Map, small: np.ndarray) -> np.ndarray:
     """The map in its colours over the small picture."""
     image = item.image(2 * _SIDE)
-    colours = image if image.ndim == 3 else lookup(_COLOURS)[image]
-    mixed = _OPACITY * colours.astype(np.float32) + (1 - _OPACITY) * small
+    colours = image if image.ndim == 3 else (fading if item.fades else lookup)(_COLOURS)[image]
+    opacity = _OPACITY * (colours[..., 3:] / np.float32(255) if colours.shape[-1] == 4 else 1)
+    mixed = opacity * colours[..., :3].astype(np.float32) + (1 - opacity) * small
     return mixed.round().astype(np.uint8)
 
 
@@ -96,5 +98,5 @@ def _short(item: Map) -> str:
         "sam_norm": "Strength",
         "sam_pca": "PCA colours",
         "sam_similarity": "Like the place",
-        "word": f"“{item.word}”",
+        "word": f"“{bare(item.word or '')}”",
     }.get(item.kind, item.kind)

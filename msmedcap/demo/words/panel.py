@@ -7,15 +7,18 @@ updates for them. What was chosen is :class:`msmedcap.demo.words.chosen.Words`, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from msmedcap.demo.panels import LAST, OWN, WAITING, Seam, Updates
 from msmedcap.demo.serving.turns import Cancelled, place_words
 from msmedcap.demo.session import Session, sentence
-from msmedcap.demo.words.chosen import branches, show_word, word_card
+from msmedcap.demo.words.chosen import branches, look_for, show_word, word_card
 from msmedcap.explain.words import METHOD, METHODS
+
+if TYPE_CHECKING:
+    from msmedcap.explain.maps import Map
 
 _METHODS = [(f"{told[0].upper()}{told[1:]}", name) for name, told in METHODS.items()]
 _TINT = "(on) => { document.documentElement.classList.toggle('mm-tinted', on); }"
@@ -51,17 +54,20 @@ class WordsPanel:
         """The panel as ``session`` is now."""
         names = branches(session)
         item = session.maps[session.shown] if session.maps else None
-        chosen = item.branch if item is not None and item.kind == "word" else next(iter(names), None)
+        shown = item if item is not None and item.kind == "word" else None
+        shown = shown or next((found for found in session.maps if found.kind == "word"), None)
+        chosen = shown.branch if shown is not None else None
         choices = [(name.upper(), name) for name in names]
         return {
             self.branch: gr.Radio(choices, value=chosen, visible=len(names) > 1),
-            self.card: self._card(session),
+            self.card: self._card(session, shown),
         }
 
-    def _card(self, session: Session | None) -> str:
+    def _card(self, session: Session | None, shown: Map | None = None) -> str:
+        """``shown`` is the chosen word's map, where there is one yet."""
         words = session.words if session is not None else None
         system = words.chosen[0] if words is not None and words.chosen is not None else ""
-        return word_card(words, measured=self._measured.get(system, {}))
+        return word_card(words, measured=self._measured.get(system, {}), shown=shown)
 
     def _choose(
         self, event: gr.EventData, method: str, branch: str | None, request: gr.Request
@@ -80,14 +86,20 @@ class WordsPanel:
         self, request: gr.Request, system: str, place: int, method: str, branch: str | None
     ) -> Iterator[Updates]:
         seam, session = self._seam, self._seam.session(request)
+        words = session.words
+        before = words.chosen, words.method
         try:
             with seam.turns.ticket(request.session_hash or "") as ticket:
                 for ahead in ticket.wait():
                     yield seam.say(place_words(ahead))
+                looking = look_for(session, system, place, method=method)
+                if looking:
+                    yield {**seam.say(looking), self.card: self._card(session)}
                 said = show_word(session, system, place, method=method, branch=branch)
         except Cancelled:
             yield seam.say("Stopped.")
         except Exception as error:
-            yield seam.say(sentence(error, "drawing the word's map"), error=True)
+            words.chosen, words.method = before
+            yield {**seam.say(sentence(error, "drawing the word's map"), error=True), **self.update(session)}
         else:
             yield {**self._draw(session), **seam.say(said), **self.update(session)}
