@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
+_FEW = 32  # corners that are not worth looking at
 _TIMES = 4  # every other corner, twice each: at best one in 256 stays
 # How the border turns at a corner of pixels, (way in, way out), the mask to its right. The keys tell which of the four pixels are
 # in the mask: 1 upper left, 2 upper right, 4 lower left, 8 lower right. Where two touch, each keeps a border of its own.
@@ -59,7 +60,7 @@ def screen_outlines(mask: np.ndarray, longest: int) -> list[np.ndarray]:
     rows, columns = (max(1, round(side / step)) for side in mask.shape)
     picked = mask[_under(rows, mask.shape[0])][:, _under(columns, mask.shape[1])]
     scale = np.array([mask.shape[1] / columns, mask.shape[0] / rows])
-    return [straightened(sloped(polygon), 0.5) * scale for polygon in outlines(picked)]
+    return [(straightened(sloped(polygon), 0.5) if len(polygon) > _FEW else polygon) * scale for polygon in outlines(picked)]
 
 
 def sloped(polygon: np.ndarray) -> np.ndarray:
