@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
-_FEW = 32  # corners that are not worth looking at
-_TIMES = 4  # every other corner, twice each: at best one in 256 stays
+_FEW = 64  # corners that are not worth looking at
+_TURNS_TAKEN = 2  # each parity once: at best one corner in four stays
 # How the border turns at a corner of pixels, (way in, way out), the mask to its right. The keys tell which of the four pixels are
 # in the mask: 1 upper left, 2 upper right, 4 lower left, 8 lower right. Where two touch, each keeps a border of its own.
 _TURNS: dict[int, tuple[tuple[int, int], ...]] = {
@@ -81,7 +81,7 @@ def straightened(polygon: np.ndarray, most: float) -> np.ndarray:
     """
     corners = np.asarray(polygon, dtype=np.float64)
     off = np.zeros(len(corners))  # how far the border may lie from the side that begins at each corner
-    for turn in range(2 * _TIMES):
+    for turn in range(_TURNS_TAKEN):
         if len(corners) <= 4:
             break
         before, after = np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0)
