@@ -22,6 +22,7 @@ import msmedcap
 from msmedcap.config import UserError
 from msmedcap.demo.serving import zero_gpu
 from msmedcap.demo.serving.zero_gpu import OnGpu, on_gpu, prepare
+from msmedcap.predictor import Predictor
 
 ON = {"SPACES_ZERO_GPU": "true"}
 EXAMPLE = Path(__file__).parents[2] / "assets" / "examples" / "cr-chest.dcm"
@@ -153,3 +154,13 @@ def test_a_mask_is_refined_over_two_calls(spaces, tmp_path):
         away.fresh().set_scan(EXAMPLE).segment([(60.0, 90.0)], earlier=first)
     (strength,) = (m for m in here.maps() if m.kind == "sam_norm")
     assert away.hot_spot(strength).structure.label == here.hot_spot(strength).structure.label
+
+
+@pytest.mark.parametrize(
+    "name", ["set_scan", "captions", "stream", "words", "word_maps", "adopt", "maps", "segment", "write_masks"]
+)
+def test_it_is_asked_as_the_predictor_is(name):
+    def asked(kind) -> list:
+        return [(one.name, one.kind, one.default) for one in inspect.signature(getattr(kind, name)).parameters.values()]
+
+    assert asked(OnGpu) == asked(Predictor)

@@ -195,7 +195,7 @@ class OnGpu:
         """As the predictor's."""
         return _told(lambda: self._work.words(self._view(), system))
 
-    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str = "gradient") -> list[Map]:
+    def word_maps(self, word: int, *, system: str = "MSMedCap", method: str | None = None) -> list[Map]:
         """As the predictor's."""
         options = {"system": system, "method": method}
         maps, self._here.warnings = _told(lambda: self._work.word_maps(self._view(), word, options))
