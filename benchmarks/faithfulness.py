@@ -54,6 +54,7 @@ def main() -> None:
     default = choose(study.judged, systems[0], among=METHODS)
     found = summary(study.judged, study.redrawn, default=default, best=choose(study.judged, systems[0]))
     found["date"] = str(datetime.date.today())
+    found["kinds"] = study.kinds(systems[0])
     write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
     facts = checkpoints.folder_of(args.models) / FACTS
     unlike = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None

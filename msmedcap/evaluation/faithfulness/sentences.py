@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 FILE = "faithfulness.json"
 CHEST = "chest X-rays"  # what the names of the groups of chest films begin with
-# More than half of the made scans whose finding the shipped systems use: the last but one table of docs/faithfulness.md.
-MOSTLY = "breast ultrasound"
 _WHAT = {"pointed": "pointing at the finding", "deletion": "deleting what the word hangs on"}
 
 
@@ -36,7 +34,8 @@ def measured(models: str, *, system: str = "MSMedCap") -> dict[str, str]:
         if entry is None:
             return {}
         films = [systems for group, systems in told["groups"].items() if group.startswith(CHEST)]
-        return _sentences(entry, [systems[system]["methods"] for systems in films if system in systems])
+        methods = [systems[system]["methods"] for systems in films if system in systems]
+        return _sentences(entry, methods, mostly(told.get("kinds", ())))
     except (FileNotFoundError, UserError):
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -44,13 +43,26 @@ def measured(models: str, *, system: str = "MSMedCap") -> dict[str, str]:
         return {}
 
 
-def _sentences(entry: Mapping[str, Any], films: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def mostly(kinds: Sequence[Sequence[Any]]) -> str:
+    """What more than half of the made scans whose finding is seen are of; empty where there is no such majority.
+
+    ``kinds`` are (kind of phantom as ``"MRI head: mass"``, how many were made, how many seen).
+    """
+    seen: dict[str, int] = {}
+    for kind, _, count in kinds:
+        of = str(kind).partition(":")[0]
+        seen[of] = seen.get(of, 0) + int(count)
+    most = max(seen, key=lambda of: seen[of], default="")
+    return most if 2 * seen.get(most, 0) > sum(seen.values()) else ""
+
+
+def _sentences(entry: Mapping[str, Any], films: Sequence[Mapping[str, Any]], most: str) -> dict[str, str]:
     """``entry`` is the system's among the seen phantoms, ``films`` its methods on each group of chest X-rays."""
-    methods = entry["methods"]
+    methods, which = entry["methods"], f" (most such scans are {most})" if most else ""
     dumb = {name: methods[name]["pointed"][0] for name in ("random", "centre")}
     return {
-        method: f"Measured for the finding's word on {own['cases']} made scans whose finding the model uses (most such scans are "
-        f"{MOSTLY}): the hottest place lies on it in {own['pointed'][0]:.0%} (random map {dumb['random']:.0%}, centre "
+        method: f"Measured for the finding's word on {own['cases']} made scans whose finding the model uses{which}: "
+        f"the hottest place lies on it in {own['pointed'][0]:.0%} (random map {dumb['random']:.0%}, centre "
         f"{dumb['centre']:.0%}). {_verdict(own)} {_films([film.get(method, {}) for film in films])} "
         "For other words nothing was measured."
         for method, own in methods.items()
