@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,6 +141,33 @@ def test_a_changed_encoder_reuses_nothing_and_says_what_may_be_deleted(
     assert torch.equal(writing.cache(tmp_path).batch(ALL)["toy"], expected(ALL, 0.5))
     assert old.bytes == sum(file.stat().st_size for file in old.folder.iterdir())
     assert {(c.encoder, c.size, c.draw) for c in list_caches(tmp_path)} == {("toy", 4, "plain")}
+
+
+def test_what_goes_while_the_caches_are_listed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path)
+    whole = list_caches(tmp_path)
+    # Another process names its part file anew, and somebody deletes a cache, after the listing saw them.
+    part = whole[0].folder / "cache.0123.part"
+    part.write_bytes(b"0123")
+    gone = tmp_path / "gone" / shelf.ABOUT
+    gone.parent.mkdir()
+    gone.write_text("{}", encoding="utf-8")
+    listed, found = Path.iterdir, Path.glob
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        files = list(listed(folder))
+        part.unlink(missing_ok=True)
+        return iter(files)
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        files = list(found(folder, pattern))
+        gone.unlink(missing_ok=True)
+        return iter(files)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "glob", glob)
+    assert list_caches(tmp_path) == whole
+    assert not part.exists() and not gone.exists()
 
 
 def test_a_view_a_draw_a_type_or_a_config_of_its_own_has_a_cache_of_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Reading maps a shard, copies the rows asked for and lets go of it: memory does n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -71,13 +72,25 @@ def encoder_digest(encoder: nn.Module) -> str:
 
 
 def list_caches(folder: Path) -> list[StoredCache]:
-    """The caches in ``folder``, by name; any may be deleted while no training reads it."""
+    """The caches in ``folder``, by name; any may be deleted while no training reads it.
+
+    Others may be writing and deleting meanwhile: what has gone between the listing and the look is left out.
+    """
     found = []
     for about in sorted(folder.glob(f"*/{ABOUT}")):
-        key = json.loads(about.read_text(encoding="utf-8"))["key"]
-        size = sum(p.stat().st_size for p in about.parent.iterdir())
-        found.append(StoredCache(about.parent, key["encoder"], key["weights"], key["view"]["size"], key["draw"], size))
+        with contextlib.suppress(FileNotFoundError):
+            key = json.loads(about.read_text(encoding="utf-8"))["key"]
+            size = sum(_size(path) for path in about.parent.iterdir())
+            found.append(StoredCache(about.parent, key["encoder"], key["weights"], key["view"]["size"], key["draw"], size))
     return found
+
+
+def _size(file: Path) -> int:
+    """The bytes of ``file``; 0 of one that has gone (a part file is renamed, a claim removed by whoever is done with it)."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def name_of(ids: Sequence[str]) -> str:
