@@ -7,11 +7,14 @@ zero would agree here by accident no longer.
 from __future__ import annotations
 
 import dataclasses
+import io
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -38,6 +41,17 @@ CAPTIONS = (
     "Lateral X-ray of the chest. No findings.",
     "Ultrasound of the breast. Malignant mass.",
 )
+
+HEIGHT, WIDTH = 50, 80
+"""Of :func:`png`, unless it is asked for another."""
+
+
+def png(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
+    """A scan of noise, wider than high, so that frames that are mixed up show."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def config() -> ModelsConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import msmedcap
 from msmedcap import captioning, checkpoints
@@ -22,30 +20,7 @@ from msmedcap.models.opt import Opt
 from msmedcap.predictor import Predictor, load
 from msmedcap.systems import SYSTEMS
 from tests import sizes
-
-HEIGHT, WIDTH = 50, 80
-
-
-def png(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sizes.write_folder(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def shared(folder: Path) -> Predictor:
-    return load(str(folder), device="cpu")
-
-
-@pytest.fixture
-def predictor(shared: Predictor) -> Predictor:
-    return shared.fresh().set_scan(png())
+from tests.sizes import HEIGHT, WIDTH, png
 
 
 @pytest.fixture
@@ -328,9 +303,9 @@ def test_what_cannot_be_mended_is_told(
     assert own_warnings(eight_bit) == [f"BLIP2: {told}"]
 
 
-def test_frozen_parts_in_fewer_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_parts_in_fewer_bits(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoders and OPT in bf16, what was trained in fp32, as true-size folders run: captions, beams and maps."""
-    predictor = load(str(folder), device="cpu").set_scan(png())
+    predictor = load(str(models_folder), device="cpu").set_scan(png())
     frozen = predictor._shared.frozen
     for part in (frozen.clip, frozen.sam, frozen.opt):
         part.to(torch.bfloat16)
@@ -396,8 +371,8 @@ def test_without_a_scan_it_says_so(shared: Predictor, ask) -> None:  # type: ign
         ask(shared.fresh())
 
 
-def test_a_system_without_weights_names_the_command(folder: Path) -> None:
-    predictor = load(str(folder), device="cpu").set_scan(png())
+def test_a_system_without_weights_names_the_command(models_folder: Path) -> None:
+    predictor = load(str(models_folder), device="cpu").set_scan(png())
     predictor._shared.captioners.pop("BLIP2")
     predictor._shared.missing["BLIP2"] = "BLIP2 has no weights here; train them with: python -m msmedcap demo-weights."
     assert predictor.systems == ("MSMedCap", "SAM-BLIP2") == tuple(predictor.captions())
@@ -417,11 +392,11 @@ def test_another_prompt_is_another_prefix(predictor: Predictor, monkeypatch: pyt
     assert torch.equal(prefixes[0][:queries], prefixes[1][:queries])
 
 
-def test_load_by_name_and_device(folder: Path, tmp_path: Path) -> None:
-    assert msmedcap.load(str(folder), device="cpu").systems == tuple(SYSTEMS)
+def test_load_by_name_and_device(models_folder: Path, tmp_path: Path) -> None:
+    assert msmedcap.load(str(models_folder), device="cpu").systems == tuple(SYSTEMS)
     with pytest.raises(UserError, match=r"There are no models in .*nowhere"):
         load(str(tmp_path / "nowhere"))
     for device in ("cuda:99", "toaster"):
         with pytest.raises(UserError, match=f"The device '{device}' is not available here; use --device cpu"):
-            load(str(folder), device=device)
-    assert checkpoints.folder_of(str(folder)) == folder
+            load(str(models_folder), device=device)
+    assert checkpoints.folder_of(str(models_folder)) == models_folder

@@ -12,25 +12,9 @@ from msmedcap.config import UserError
 from msmedcap.explain.words import METHODS
 from msmedcap.models.packed import pack
 from msmedcap.predictor import Predictor, load
-from tests import sizes
-from tests.test_predictor import HEIGHT, WIDTH, png
+from tests.sizes import HEIGHT, WIDTH, png
 
 CAPTION = "Axial CT of the chest. Nodule on the right."
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sizes.write_folder(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def shared(folder: Path) -> Predictor:
-    return load(str(folder), device="cpu")
-
-
-@pytest.fixture
-def predictor(shared: Predictor) -> Predictor:
-    return shared.fresh().set_scan(png())
 
 
 def test_words_are_those_of_the_caption_and_write_it_where_there_is_none(predictor: Predictor) -> None:
@@ -74,11 +58,11 @@ def test_mistakes_are_named(predictor: Predictor) -> None:
         predictor.fresh().words()
 
 
-def test_in_8_bit_words_have_maps_of_gradients_or_it_is_said_that_there_are_none(folder: Path) -> None:
+def test_in_8_bit_words_have_maps_of_gradients_or_it_is_said_that_there_are_none(models_folder: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    predictor = load(str(folder), device="cpu", load_8bit=True).set_scan(png())
+    predictor = load(str(models_folder), device="cpu", load_8bit=True).set_scan(png())
     predictor.adopt({"MSMedCap": CAPTION})
-    whole = load(str(folder), device="cpu").set_scan(png())
+    whole = load(str(models_folder), device="cpu").set_scan(png())
     whole.adopt({"MSMedCap": CAPTION})
     assert [w.probability for w in predictor.words()] == pytest.approx([w.probability for w in whole.words()], rel=0.3)
     for eight, full in zip(
@@ -91,8 +75,8 @@ def test_in_8_bit_words_have_maps_of_gradients_or_it_is_said_that_there_are_none
     assert predictor.word_maps(5, method="attention")[0].method == "attention"
 
 
-def test_packed_layers_in_bf16_let_the_gradient_through(folder: Path) -> None:
-    predictor = load(str(folder), device="cpu")
+def test_packed_layers_in_bf16_let_the_gradient_through(models_folder: Path) -> None:
+    predictor = load(str(models_folder), device="cpu")
     predictor._shared.frozen.opt.model.to(torch.bfloat16)
     if not pack(predictor._shared.frozen.opt.model):
         pytest.skip("this processor packs no bf16 layers")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -24,32 +23,14 @@ from msmedcap.predictor import Predictor, load
 from msmedcap.segmenting import hottest, structure_record
 from msmedcap.segmenting.regions import AT_DETECTOR, NO_SPACING
 from tests import segmenting, sizes
-
-HEIGHT, WIDTH = 50, 80
-
-
-def png(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+from tests.sizes import HEIGHT, WIDTH, png
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = sizes.write_folder(tmp_path_factory.mktemp("models"))
     segmenters.save_segmenter(segmenting.segmenter(), made / segmenters.FOLDER)
     return made
-
-
-@pytest.fixture(scope="module")
-def shared(folder: Path) -> Predictor:
-    return load(str(folder), device="cpu")
-
-
-@pytest.fixture
-def predictor(shared: Predictor) -> Predictor:
-    return shared.fresh().set_scan(png())
 
 
 @pytest.fixture
@@ -264,9 +245,9 @@ def test_without_a_scan_there_is_nothing_to_segment(shared: Predictor) -> None:
             ask()
 
 
-def test_visitors_share_the_segmenter_and_nothing_else(shared: Predictor, folder: Path) -> None:
+def test_visitors_share_the_segmenter_and_nothing_else(shared: Predictor, models_folder: Path) -> None:
     one, other = shared.fresh().set_scan(png(0)), shared.fresh().set_scan(png(1))
-    alone = load(str(folder), device="cpu").set_scan(png(1)).segment([(9, 9)])
+    alone = load(str(models_folder), device="cpu").set_scan(png(1)).segment([(9, 9)])
     one.segment([(9, 9)])
     found = other.segment([(9, 9)])
     assert one._segmenter.get() is other._segmenter.get()

@@ -35,7 +35,6 @@ from msmedcap.demo.serving.signin import SignIn
 from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.serving.uploads import CountUploads
 from msmedcap.demo.session import Store, sentence
-from msmedcap.demo.structures.endpoint import SegmentEndpoint
 from msmedcap.demo.theme import theme
 
 if TYPE_CHECKING:
@@ -134,7 +133,6 @@ class Page:
                 else:
                     self._cases(library, allow_burned_in=allow_burned_in)
             Endpoints(models, turns, journal, allow_burned_in=allow_burned_in).add()
-            SegmentEndpoint(models, turns, journal, allow_burned_in=allow_burned_in).add()
             Restoring(store).wire(self.blocks, self._scan, self._scan.screen.tray)
             self.blocks.unload(self._leave)
         self.blocks.queue(api_open=False, max_size=128)

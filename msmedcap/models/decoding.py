@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import OPTForCausalLM
 
 from msmedcap.config import Decoding
+from msmedcap.models.opt_walk import Attend, walk
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Context:
     """
 
     def __init__(self, model: OPTForCausalLM, prefixes: Sequence[Tensor], *, beams: int, steps: int) -> None:
-        self.model, self.decoder, self.beams = model, model.model.decoder, beams
+        self.model, self.beams = model, beams
         self.lengths = torch.tensor([len(p) for p in prefixes], device=prefixes[0].device)
         self.captions, self.longest = len(prefixes), max(map(len, prefixes))
         self.prefixes = torch.cat(list(prefixes)).to(model.dtype)
@@ -197,7 +198,7 @@ class _Context:
         heads, width = model.config.num_attention_heads, model.config.hidden_size
         slots = self.longest + steps * beams
         self.heads = heads
-        shape = (len(self.decoder.layers), 2, self.captions, heads, slots, width // heads)
+        shape = (model.config.num_hidden_layers, 2, self.captions, heads, slots, width // heads)
         # For a single query torch's attention on the CPU takes five times as long in bf16 as in fp32.
         single = beams == 1 and self.prefixes.device.type == "cpu"
         self.cache = self.prefixes.new_empty(shape, dtype=torch.float32 if single else None)
@@ -263,33 +264,7 @@ class _Context:
             for kept in (self.cache[..., : self.used, :].movedim(2, 0), self.hidden_slots, self.lengths):
                 kept[row] = kept[self.captions]
 
-    def _forward(
-        self,
-        embeds: Tensor,
-        positions: Tensor,
-        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
-        *,
-        only: Tensor | None = None,
-    ) -> Tensor:
-        """OPT's forward pass over ``embeds [R,D_llm]`` at ``positions [R]``: logits ``[R,V]``, or those of the rows ``only``."""
-        decoder = self.decoder
-        hidden = embeds if decoder.project_in is None else decoder.project_in(embeds)
-        hidden = hidden + decoder.embed_positions(None, position_ids=positions)
-        last = len(decoder.layers) - 1
-        for index, layer in enumerate(decoder.layers):
-            attention, first = layer.self_attn, layer.do_layer_norm_before  # after the sum instead in OPT-350m
-            inner = layer.self_attn_layer_norm(hidden) if first else hidden
-            mixed = attend(index, attention.q_proj(inner), attention.k_proj(inner), attention.v_proj(inner))
-            if only is not None and index == last:
-                hidden, mixed = hidden[only], mixed[only]
-            hidden = hidden + attention.out_proj(mixed)
-            hidden = hidden if first else layer.self_attn_layer_norm(hidden)
-            inner = layer.final_layer_norm(hidden) if first else hidden
-            hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(inner)))
-            hidden = hidden if first else layer.final_layer_norm(hidden)
-        if decoder.final_layer_norm is not None:
-            hidden = decoder.final_layer_norm(hidden)
-        if decoder.project_out is not None:
-            hidden = decoder.project_out(hidden)
-        logits: Tensor = self.model.lm_head(hidden)
+    def _forward(self, embeds: Tensor, positions: Tensor, attend: Attend, *, only: Tensor | None = None) -> Tensor:
+        """The logits ``[R,V]`` of ``embeds [R,D_llm]`` at ``positions [R]``, or those of the rows ``only``."""
+        logits: Tensor = self.model.lm_head(walk(self.model, embeds, positions, attend, only=only))
         return logits

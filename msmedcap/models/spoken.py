@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from msmedcap.models.opt import Opt
+from msmedcap.models.opt_walk import walk
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def spoken(opt: Opt, prefix: Tensor, ids: Sequence[int]) -> Spoken:
         raise ValueError("there is no caption to read: it has no tokens")
     said = torch.tensor(ids, device=opt.model.device)
     heard = opt.embed(said[:-1]).expand(len(prefix), -1, -1)
-    hidden, attention = _walk(opt, torch.cat([prefix.to(opt.model.dtype), heard.to(opt.model.dtype)], dim=1))
+    hidden, attention = _read(opt, torch.cat([prefix.to(opt.model.dtype), heard.to(opt.model.dtype)], dim=1))
     first = prefix.shape[1] - 1
     logits: Tensor = _exact(opt.model.lm_head(hidden[:, first:]))
     chosen = said.expand(len(prefix), -1)[..., None]
@@ -43,37 +44,24 @@ def spoken(opt: Opt, prefix: Tensor, ids: Sequence[int]) -> Spoken:
     return Spoken(log_probs, logits, attention, first)
 
 
-def _walk(opt: Opt, embeds: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """OPT's decoder over ``embeds [B,S,D_llm]``: the last states ``[B,S,D]`` and each layer's attention."""
-    decoder = opt.model.model.decoder
+def _read(opt: Opt, embeds: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """OPT over ``embeds [B,S,D_llm]``: the last states ``[B,S,D_llm]`` and each layer's attention."""
     slots, heads = embeds.shape[1], opt.model.config.num_attention_heads
     later = torch.ones(slots, slots, dtype=torch.bool, device=embeds.device).triu(1)
-    positions = torch.arange(slots, device=embeds.device).expand(len(embeds), -1)
-    hidden = embeds if decoder.project_in is None else decoder.project_in(embeds)
-    hidden = hidden + decoder.embed_positions(None, position_ids=positions)
-    looked = []
+    looked: list[Tensor] = []
 
     def split(rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
 
-    for layer in decoder.layers:
-        inside, first = layer.self_attn, layer.do_layer_norm_before  # after the sum instead in OPT-350m
-        inner = layer.self_attn_layer_norm(hidden) if first else hidden
-        query, key, value = split(inside.q_proj(inner)), split(inside.k_proj(inner)), split(inside.v_proj(inner))
+    def attend(_: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = split(query), split(key), split(value)
         scores = _exact(query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5
         weights = scores.masked_fill(later.to(scores.device), -torch.inf).softmax(-1)
         looked.append(weights)
-        mixed = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        hidden = hidden + inside.out_proj(mixed)
-        hidden = hidden if first else layer.self_attn_layer_norm(hidden)
-        inner = layer.final_layer_norm(hidden) if first else hidden
-        hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(inner)))
-        hidden = hidden if first else layer.final_layer_norm(hidden)
-    if decoder.final_layer_norm is not None:
-        hidden = decoder.final_layer_norm(hidden)
-    if decoder.project_out is not None:
-        hidden = decoder.project_out(hidden)
-    return hidden, tuple(looked)
+        return (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
+
+    positions = torch.arange(slots, device=embeds.device).expand(len(embeds), -1)
+    return walk(opt.model, embeds, positions, attend), tuple(looked)
 
 
 def _exact(values: Tensor) -> Tensor:

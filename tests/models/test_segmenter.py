@@ -15,11 +15,11 @@ from torch import Tensor
 from msmedcap.config import UserError
 from msmedcap.data.classes import ClassBook, load_classes
 from msmedcap.data.views import ViewFrame, make_view
-from msmedcap.models.sam import SamEncoder, SamPrompts
+from msmedcap.models.sam import SamPrompts
 from msmedcap.models.segmenter import Prediction, Prompts, Segmenter, ambiguous, best_mask
 from msmedcap.segmenters import add_new_classes, class_texts, load_segmenter, make_segmenter, save_segmenter
 from tests import segmenting, sizes
-from tests.models.test_sam import CONFIG, PICTURE, SPEC, published_sam
+from tests.models.published import ASKED, PICTURE, SPEC, halves
 
 SIDE = segmenting.SIDE
 
@@ -27,13 +27,7 @@ SIDE = segmenting.SIDE
 @pytest.fixture(scope="module")
 def sam() -> tuple[SamPredictor, Tensor, SamPrompts]:
     """SAM by its own predictor with PICTURE set, its features by our encoder, and our prompt half with the same weights."""
-    theirs = sizes.randomise(published_sam(), 3)
-    encoder, prompts = SamEncoder(CONFIG).eval(), SamPrompts(CONFIG).eval()
-    encoder.image.load_state_dict(theirs.image_encoder.state_dict())
-    prompts.prompt.load_state_dict(theirs.prompt_encoder.state_dict())
-    prompts.decoder.load_state_dict(theirs.mask_decoder.state_dict())
-    predictor = SamPredictor(theirs)
-    predictor.set_image(PICTURE)
+    predictor, encoder, prompts = halves()
     with torch.no_grad():
         return predictor, encoder(make_view(PICTURE, SPEC)[None]), prompts
 
@@ -53,16 +47,7 @@ def assert_alike(a: Prediction, b: Prediction) -> None:
 
 @pytest.mark.parametrize("semantics", [True, False])
 @pytest.mark.parametrize("refined", [True, False])
-@pytest.mark.parametrize(
-    ("points", "labels", "box"),
-    [
-        ([[13.0, 30.0]], [1], None),
-        ([[13.0, 30.0], [50.0, 8.0]], [1, 0], None),
-        (None, None, [4.0, 6.0, 40.0, 31.0]),
-        ([[20.0, 20.0]], [0], [4.0, 6.0, 40.0, 31.0]),
-    ],
-    ids=["point", "two points", "box", "point in box"],
-)
+@pytest.mark.parametrize(("points", "labels", "box"), ASKED.values(), ids=ASKED)
 @torch.no_grad()
 def test_before_training_and_without_text_it_is_segment_anything(
     sam: tuple[SamPredictor, Tensor, SamPrompts],
