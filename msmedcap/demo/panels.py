@@ -6,6 +6,7 @@ the rest of the page, and the page knows of it no more than its name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gradio as gr
@@ -45,5 +46,11 @@ class Seam(Protocol):
     def then_caption(self, shown: Any) -> None:
         """After the event ``shown`` come the maps of the open view, then its captions where there are none."""
 
-    def say(self, text: str, *, error: bool = False) -> Updates:
+    def say(self, text: str) -> Updates:
         """The status line; ``status`` must be among the event's outputs."""
+
+    def refuse(self, session: Session, text: str) -> Updates:
+        """The status line says why what the visitor asked for was not done. It stays until the next thing is asked for."""
+
+    def teller(self, session: Session) -> Callable[[str], Updates]:
+        """:meth:`say` for work that begins now: what it has to say does not take the place of a refusal that came after it."""

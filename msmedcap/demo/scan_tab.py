@@ -8,7 +8,7 @@ visitor opened lives in :mod:`msmedcap.demo.session`; whose turn it is at the mo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -57,15 +57,27 @@ class ScanTab:
         """The picture area as ``session`` is now."""
         return self.screen.picture(session)
 
-    def say(self, text: str, *, error: bool = False) -> Updates:
+    def say(self, text: str) -> Updates:
         """The status line."""
-        return self.screen.say(text, error=error)
+        return self.screen.say(text)
+
+    def refuse(self, session: Session, text: str) -> Updates:
+        """The status line says why what the visitor asked for was not done; what older work has to say leaves it there."""
+        session.mistakes += 1
+        return self.screen.say(text, error=True)
+
+    def teller(self, session: Session) -> Callable[[str], Updates]:
+        """:meth:`say` for work that begins now, which falls silent where something asked for since was refused."""
+        return self._since(session, session.mistakes)
+
+    def _since(self, session: Session, mistakes: int) -> Callable[[str], Updates]:
+        return lambda text: self.say(text) if session.mistakes == mistakes else {self.status: gr.skip()}
 
     def show(self, session: Session) -> Updates:
         """Everything of the tab for the scan that ``session`` has just opened; outputs: ``everything``."""
         if session.scan is None:
             return self.screen.nothing()
-        session.waiting = session.reading is None
+        session.waiting, session.asked = session.reading is None, session.mistakes
         said = "Drawing the maps…" if session.waiting or not session.maps else "The captions are written."
         return {**self.screen.view(session, busy=session.waiting), **self.say(said)}
 
@@ -109,8 +121,7 @@ class ScanTab:
             with self.journal.event("opened", request.session_hash, **{"from": "example"}):
                 session.open(self._examples[int(event.index)])
         except Exception as error:
-            session.waiting = False
-            return self.say(sentence(error, "opening the example"), error=True)
+            return self.refuse(session, sentence(error, "opening the example"))
         return self.show(session)
 
     def _change(self, request: gr.Request, *, window: str | None = None, frame: int | None = None) -> Updates:
@@ -118,14 +129,14 @@ class ScanTab:
         on, session = self.screen, self.session(request)
         predictor, scan = session.predictor, session.scan
         if predictor is None or scan is None:
-            return {**on.nothing(), **on.say(_FORGOTTEN, error=True)}
+            return {**on.nothing(), **self.refuse(session, _FORGOTTEN)}
         chosen = predictor.window if window is None else window
         marked = session.segments.current is not None
         place = predictor.frame if frame is None else min(max(frame, 0), scan.frames - 1)
         try:
             session.open(scan, window=chosen, frame=place)
         except Exception as error:
-            return on.say(sentence(error, "changing the view"), error=True)
+            return self.refuse(session, sentence(error, "changing the view"))
         said = "The picture changed. Press “Caption this view”, or C on the picture, for its maps and captions."
         if marked:
             said += " Places that were marked and not kept are gone."
@@ -136,7 +147,7 @@ class ScanTab:
 
     def _set_window(self, width: float | None, level: float | None, request: gr.Request) -> Updates:
         if not width or level is None:
-            return self.say("Give a width above zero and a level.", error=True)
+            return self.refuse(self.session(request), "Give a width above zero and a level.")
         return self._change(request, window=f"{width:g},{level:g}")
 
     def _drag_window(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -158,8 +169,8 @@ class ScanTab:
     def _again(self, request: gr.Request) -> Updates:
         on, session = self.screen, self.session(request)
         if session.scan is None:
-            return on.say(_FORGOTTEN, error=True)
-        session.waiting = True
+            return self.refuse(session, _FORGOTTEN)
+        session.waiting, session.asked = True, session.mistakes
         return {**on.captions(session, busy=True), **on.say("Drawing the maps…")}
 
     def _draw(self, system: str, request: gr.Request) -> Iterator[Updates]:
@@ -168,40 +179,39 @@ class ScanTab:
         if session.scan is None or (session.maps and not session.waiting):
             yield {on.status: gr.skip()}  # the file was refused, or an open scan is looked at again: all stays as it is
             return
-        yield from self._maps(request, system, "Writing the captions…" if session.waiting else f"Maps of {system}.")
+        # A file that was refused meanwhile leads here as well, and may come first: the view that waits is drawn all the same.
+        tell = self._since(session, session.asked)
+        yield from self._maps(request, system, "Writing the captions…" if session.waiting else f"Maps of {system}.", tell)
 
     def _redraw(self, system: str, request: gr.Request) -> Iterator[Updates]:
-        yield from self._maps(request, system, f"Attention maps of {system}.")
+        tell = self.teller(self.session(request))
+        yield from self._maps(request, system, f"Attention maps of {system}.", tell)
 
     def _place(self, system: str, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
-        self.session(request).compare((float(event.x), float(event.y)))
-        yield from self._maps(request, system, "The map shows where SAM's features are like those of the marked place.")
+        session = self.session(request)
+        session.compare((float(event.x), float(event.y)))
+        said = "The map shows where SAM's features are like those of the marked place."
+        yield from self._maps(request, system, said, self.teller(session))
 
-    def _maps(self, request: gr.Request, system: str, said: str) -> Iterator[Updates]:
+    def _maps(
+        self, request: gr.Request, system: str, said: str, tell: Callable[[str], Updates]
+    ) -> Iterator[Updates]:
         on, session = self.screen, self.session(request)
         if session.scan is None:
-            yield on.say(_FORGOTTEN, error=True)
+            yield self.refuse(session, _FORGOTTEN)
             return
-        done = yield from self._in_turn(request, lambda: session.draw(system), "drawing the maps")
-        if done:
-            yield {**on.map(session), **on.say(said)}
-
-    def _in_turn(self, request: gr.Request, do: Callable[[], object], doing: str) -> Generator[Updates, None, bool]:
-        """``do`` when it is this visitor's turn; yields the place in the line, and what went wrong. Returns whether it is done."""
-        on = self.screen
         try:
             with self.turns.ticket(request.session_hash or "") as ticket:
                 for ahead in ticket.wait():
-                    yield on.say(place_words(ahead))
+                    yield tell(place_words(ahead))
                 with self.journal.event("mapped", request.session_hash):
-                    do()
+                    session.draw(system)
         except Cancelled:
-            yield on.say(_STOPPED)
+            yield tell(_STOPPED)
         except Exception as error:
-            yield on.say(sentence(error, doing), error=True)
+            yield self.refuse(session, sentence(error, "drawing the maps"))
         else:
-            return True
-        return False
+            yield {**on.map(session), **tell(said)}
 
     def _choose(self, event: gr.EventData, request: gr.Request) -> Updates:
         session = self.session(request)
@@ -213,23 +223,36 @@ class ScanTab:
         if session.scan is None or not session.waiting:
             yield {on.status: gr.skip()}
             return
-        session.waiting = False
+        session.waiting, tell = False, self._since(session, session.asked)
         yield {**on.captions(session, busy=True), on.stop: gr.Button("Stop", visible=True)}
         with self.journal.event("captioned", request.session_hash, preset=preset) as told:
             try:
                 with self.turns.ticket(request.session_hash or "") as ticket:
                     for ahead in ticket.wait():
-                        yield on.say(place_words(ahead))
-                    yield on.say("Writing the captions…")
+                        yield tell(place_words(ahead))
+                    yield tell("Writing the captions…")
                     yield from self._write(session, ticket, preset, prompt)
             except Cancelled:
                 told.cancelled()
                 session.forget_reading()
-                last = {**on.captions(session), **on.say(_STOPPED)}
+                last = {**on.captions(session), **tell(_STOPPED)}
             else:
                 told.outcome = "error" if session.reading is not None and session.reading.failed else "ok"
-                last = on.captions_written(session)
+                last = self._closing(session, tell)
         yield {**last, on.stop: gr.Button(visible=False)}
+
+    def _closing(self, session: Session, tell: Callable[[str], Updates]) -> Updates:
+        """The closing sentence and the warnings, once the captions are done."""
+        reading, predictor = session.reading, session.predictor
+        if predictor is None or reading is None or not reading.done:
+            return {self.status: gr.skip()}
+        said = "The captions are written."
+        if not reading.written:
+            said = next(iter(reading.failed.values()), "No system had anything to write.")
+        elif reading.failed:
+            said = "Not every system could write its caption; see the cards."
+        closing = self.refuse(session, said) if reading.failed else tell(said)
+        return {**closing, **self.screen.warned(predictor.warnings)}
 
     def _write(self, session: Session, ticket: Ticket, preset: str, prompt: str) -> Iterator[Updates]:
         """The captions as they grow, then what is known of their words; raises :class:`Cancelled` where the visitor stops it."""

@@ -154,7 +154,7 @@ class Screen:
         return {
             self.workspace: gr.Column(visible=True),
             self.again: gr.Button(AGAIN, visible=True),
-            self.warnings: cards.warning_list(predictor.warnings),
+            **self.warned(predictor.warnings),
             **self.picture(session),
             self.maps: self._map_list(session),
             **self.captions(session, busy=busy),
@@ -208,15 +208,9 @@ class Screen:
             self.case: case_cards.case_panel(session.case, reading),
         }
 
-    def captions_written(self, session: Session) -> Updates:
-        """The closing sentence and the warnings, once the captions are done."""
-        if session.predictor is None or session.reading is None or not session.reading.done:
-            return {self.status: gr.skip()}
-        failed = bool(session.reading.failed)
-        said = "Not every system could write its caption; see the cards." if failed else "The captions are written."
-        if not session.reading.written:
-            said = next(iter(session.reading.failed.values()), "No system had anything to write.")
-        return {**self.say(said, error=failed), self.warnings: cards.warning_list(session.predictor.warnings)}
+    def warned(self, warnings: Sequence[str]) -> Updates:
+        """What is to be known of the scan and its captions."""
+        return {self.warnings: cards.warning_list(warnings)}
 
     def _control_updates(self, session: Session) -> Updates:
         predictor, scan = session.predictor, session.scan

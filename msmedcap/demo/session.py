@@ -57,6 +57,8 @@ class Session:
         self.reading: Reading | None = None
         self.case: Chosen | None = None  # the case of a run that the scan is the picture of
         self.waiting = False  # whether the open view still waits for its maps and captions
+        self.mistakes = 0  # how often the visitor was told that what was asked for cannot be done
+        self.asked = 0  # how often until the maps and captions of the open view were asked for
         self.segments = Segments()  # what the visitor prompted for on the open view, and the answers
         self.words = Words()  # what is known of the captions' words, and the one that was chosen
         self.sent = Sent()  # what the visitor's browser already has of the open scan

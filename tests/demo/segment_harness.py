@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -47,8 +48,14 @@ class Page:
         value = {"points": segments.points, "box": segments.box, "outlines": segments.outlines()}
         return {self.viewer: json.dumps(value)}
 
-    def say(self, text: str, *, error: bool = False) -> Updates:
-        return {self.status: cards.status_line(text, error=error)}
+    def say(self, text: str) -> Updates:
+        return {self.status: cards.status_line(text)}
+
+    def refuse(self, _: Any, text: str) -> Updates:
+        return {self.status: cards.status_line(text, error=True)}
+
+    def teller(self, _: Any) -> Callable[[str], Updates]:
+        return self.say
 
     def _new(self) -> Any:
         predictor = self._models.fresh().set_scan(self._scan)

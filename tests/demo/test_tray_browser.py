@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import os
+import threading
 import zipfile
 from pathlib import Path
 
 import pytest
+from chromium import wait_for_captions
 from fake import FakePredictor
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -194,3 +196,37 @@ def test_nothing_hangs_over_the_edge(visit, files, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/tray-{width}-{scheme}.png", full_page=True)
+
+
+@pytest.mark.parametrize("work", ["maps", "stream"])
+def test_a_refusal_stays_whatever_older_work_ends_and_takes_nothing_from_the_open_scan(
+    visit, ct_file, tmp_path, monkeypatch, work
+):
+    gate, made = threading.Event(), getattr(FakePredictor, work)
+
+    def held(*args, **options):
+        gate.wait(60)
+        return made(*args, **options)
+
+    monkeypatch.setattr(FakePredictor, work, held)
+    letter = tmp_path / "letter.dcm"
+    letter.write_bytes(b"%PDF-1.7 dear doctor")
+    page = visit()
+    try:
+        send(page, [ct_file])
+        doing = "Drawing the maps" if work == "maps" else "Writing the captions"
+        page.wait_for_function("doing => document.querySelector('.mm-status').textContent.includes(doing)", arg=doing)
+        page.set_input_files("#mm-file input[type=file]", letter)
+        page.wait_for_selector(".mm-status.mm-error")
+    finally:
+        gate.set()
+    assert len(wait_for_captions(page)) == 3
+    page.wait_for_selector("#mm-maps button")
+    wait_for_state(page, "scan-01", "captioned")
+    page.wait_for_timeout(500)  # long enough for what else had to be said
+    assert "PDF" in page.locator(".mm-status.mm-error").inner_text()
+
+    page.locator("#mm-maps button").last.click()
+    page.get_by_label("Attention of").click()
+    page.get_by_role("option", name="SAM-BLIP2").click()
+    page.wait_for_function("document.querySelector('.mm-status').textContent.includes('maps of SAM-BLIP2')")

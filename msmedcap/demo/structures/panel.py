@@ -135,14 +135,14 @@ class SegmentPanel:
         """
         seam = self._seam
         session = seam.session(request)
-        segments = session.segments
+        tell, segments = seam.teller(session), session.segments
         segments.solid, segments.dashed = solid, dashed
         wrong = False
         try:
             if not (segments.prepared or session.maps):
                 with seam.turns.ticket(request.session_hash or "") as ticket:
                     for ahead in ticket.wait():
-                        yield seam.say(place_words(ahead))
+                        yield tell(place_words(ahead))
                     segments.prepare()
             with segments.lock, seam.journal.event("segmented", request.session_hash):
                 said = do(segments)
@@ -150,7 +150,7 @@ class SegmentPanel:
             said = "Stopped."
         except Exception as error:
             said, wrong = sentence(error, "segmenting"), True
-        yield {**seam.redraw(session), **self.update(session), **seam.say(said, error=wrong)}
+        yield {**seam.redraw(session), **self.update(session), **(seam.refuse(session, said) if wrong else tell(said))}
 
     def _prompt(self, event: gr.EventData, solid: bool, dashed: bool, request: gr.Request) -> Iterator[Updates]:
         def ask(segments: Segments) -> str:
@@ -206,12 +206,13 @@ class SegmentPanel:
         return self._write(request, dicom_seg=True)
 
     def _write(self, request: gr.Request, *, dicom_seg: bool) -> Updates:
+        session = self._seam.session(request)
         try:
             with self._seam.journal.event("exported", request.session_hash) as told:
-                data = self._seam.session(request).segments.export(dicom_seg=dicom_seg)
+                data = session.segments.export(dicom_seg=dicom_seg)
                 told.note(bytes=len(data))
         except Exception as error:
-            return self._seam.say(sentence(error, "writing the masks"), error=True)
+            return self._seam.refuse(session, sentence(error, "writing the masks"))
         uri = "data:application/zip;base64," + base64.b64encode(data).decode()
         return {self.file: {"name": FILE, "uri": uri}, **self._seam.say("The masks are in your downloads.")}
 

@@ -130,10 +130,9 @@ class TrayPanel:
             if len(paths) > 1 or len(added) > 1:
                 shown |= seam.say(_opened(added, collector.left_out))
         else:
-            session.waiting = False
             said = said or next((entry.error for entry in added if entry.error), "No file was sent.")
             still = " The scan before it is still open." if session.scan is not None else ""
-            shown |= seam.say(said + still, error=True)
+            shown |= seam.refuse(session, said + still)
         yield shown
 
     def _open(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -141,8 +140,7 @@ class TrayPanel:
         try:
             session.turn_to(str(event.id))
         except Exception as error:
-            session.waiting = False
-            return {**self.show(session), **seam.say(sentence(error, "opening the scan"), error=True)}
+            return {**self.show(session), **seam.refuse(session, sentence(error, "opening the scan"))}
         return {**self.show(session), **seam.show(session)}
 
     def _remove(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -167,7 +165,7 @@ class TrayPanel:
     def _walk(self, request: gr.Request) -> Iterator[Updates]:
         """Caption scan after scan, each in a turn of its own, until all are done or it is cancelled."""
         seam, session = self._seam, self._seam.session(request)
-        tray, captioned = session.tray, 0
+        tray, captioned, tell = session.tray, 0, seam.teller(session)
         walker = tray.walker()
         yield {seam.status: gr.skip()}  # a generator that yields nothing empties its outputs
         while (walk := tray.walk) is not None:
@@ -189,7 +187,7 @@ class TrayPanel:
             page = seam.show(session) if tray.current == walk.entry and session.reading is not None else {}
             yield {**page, **self.show(session)}
         if captioned:
-            yield {**self.show(session), **seam.say("All scans have been captioned." if not _left(tray) else "Stopped.")}
+            yield {**self.show(session), **tell("All scans have been captioned." if not _left(tray) else "Stopped.")}
 
     def _exporter(self, kind: str) -> Callable[[gr.Request], Updates]:
         def export(request: gr.Request) -> Updates:
@@ -197,7 +195,7 @@ class TrayPanel:
             try:
                 data = _MAKERS[kind](session.tray, self._made_with())
             except Exception as error:
-                return self._seam.say(sentence(error, "making the file"), error=True)
+                return self._seam.refuse(session, sentence(error, "making the file"))
             uri = f"data:{_TYPES[kind]};base64,{base64.b64encode(data).decode()}"
             file = {"name": f"msmedcap-captions.{kind}", "uri": uri}
             return {self._file: file, **self._seam.say(f"The {kind.upper()} file is in your downloads.")}

@@ -86,20 +86,20 @@ class WordsPanel:
         self, request: gr.Request, system: str, place: int, method: str, branch: str | None
     ) -> Iterator[Updates]:
         seam, session = self._seam, self._seam.session(request)
-        words = session.words
+        words, tell = session.words, seam.teller(session)
         before = words.chosen, words.method
         try:
             with seam.turns.ticket(request.session_hash or "") as ticket:
                 for ahead in ticket.wait():
-                    yield seam.say(place_words(ahead))
+                    yield tell(place_words(ahead))
                 looking = look_for(session, system, place, method=method)
                 if looking:
-                    yield {**seam.say(looking), self.card: self._card(session)}
+                    yield {**tell(looking), self.card: self._card(session)}
                 said = show_word(session, system, place, method=method, branch=branch)
         except Cancelled:
-            yield seam.say("Stopped.")
+            yield tell("Stopped.")
         except Exception as error:
             words.chosen, words.method = before
-            yield {**seam.say(sentence(error, "drawing the word's map"), error=True), **self.update(session)}
+            yield {**seam.refuse(session, sentence(error, "drawing the word's map")), **self.update(session)}
         else:
-            yield {**self._draw(session), **seam.say(said), **self.update(session)}
+            yield {**self._draw(session), **tell(said), **self.update(session)}
