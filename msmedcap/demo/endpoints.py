@@ -86,7 +86,7 @@ class Endpoints:
     ) -> dict[str, Any]:
         """``{"scan": "upload", "captions", "seconds", "warnings"}``; a mistake raises ``gr.Error`` with one sentence."""
         chosen = [name.strip() for name in systems.split(",") if name.strip()] or None
-        with _told("writing the captions"):
+        with _one_sentence("writing the captions"):
             predictor = self._looking_at(file, window, frame)
             with self._turns.turn(), self._journal.event("captioned", None, **BY_PROGRAM):
                 captions = predictor.captions(systems=chosen, preset=preset, prompt=prompt or None)
@@ -109,7 +109,7 @@ class Endpoints:
     ) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
         """The maps' list and their PNG files, in the same order; a mistake raises ``gr.Error`` with one sentence."""
         with tempfile.TemporaryDirectory() as folder:
-            with _told("drawing the maps"):
+            with _one_sentence("drawing the maps"):
                 predictor = self._looking_at(file, window, frame)
                 place = parse_point(point) if point.strip() else None
                 nth = None if word is None else int(word)
@@ -131,7 +131,7 @@ class Endpoints:
     ) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """The command's record, and every file it writes; a mistake raises ``gr.Error`` with one sentence."""
         with tempfile.TemporaryDirectory() as folder:
-            with _told("segmenting the scan"):
+            with _one_sentence("segmenting the scan"):
                 predictor = self._looking_at(file, window, frame)
                 clicks, corners = parse_clicks(points), parse_box(box) if box.strip() else None
                 with self._turns.turn(), self._journal.event("segmented", None, **BY_PROGRAM):
@@ -147,7 +147,7 @@ class Endpoints:
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
+def _one_sentence(doing: str) -> Iterator[None]:
     """Whatever goes wrong while ``doing`` leaves as ``gr.Error`` with one sentence, and no more of it."""
     try:
         yield

@@ -130,7 +130,7 @@ def test_everything_that_is_done_has_its_name_in_the_log():
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func).rpartition(".")[2]
-            places = {"sentence": 1, "_in_turn": 2}
+            places = {"sentence": 1, "_one_sentence": 0}
             found = [*node.args[places[name] : places[name] + 1]] if name in places else []
             found += [keyword.value for keyword in node.keywords if keyword.arg == "doing"]
             said |= {one.value for one in found if isinstance(one, ast.Constant)}
