@@ -51,30 +51,6 @@ def load(
     return Predictor(checkpoints.load(models, device=place, load_8bit=load_8bit, offload=offload), models)
 
 
-def explain(
-    predictor: Predictor,
-    *,
-    system: str = "MSMedCap",
-    point: tuple[float, float] | None = None,
-    word: int | None = None,
-    method: str | None = None,
-) -> tuple[list[Map], dict[str, dict[str, Any]]]:
-    """All maps of the scan that is set, those of the ``word`` last, and by their file what lies at each one's hottest place.
-
-    That is told of the maps that say where ``system`` looked, where the models can segment. What is given is as for
-    :meth:`Predictor.maps` and :meth:`Predictor.word_maps`. Raises :class:`UserError`, also for a ``method`` without a ``word``.
-    """
-    if method and word is None:
-        raise UserError("A method says how the maps of a word are made; name the word, too.")
-    maps = predictor.maps(system=system, point=point)
-    if word is not None:
-        maps += predictor.word_maps(word, system=system, **({"method": method} if method else {}))
-    if predictor.segmenter_absent is not None:
-        return maps, {}
-    looked = [made for made in maps if made.kind in ("attention", "word")]
-    return maps, {made.file: structure_record(predictor.hot_spot(made)) for made in looked}
-
-
 class Predictor:
     """One visitor's view of the shared models; see the module's text. Not for use from two threads at once."""
 
@@ -219,6 +195,29 @@ class Predictor:
         if captions:
             asked = captioning.ask(self._shared, systems=list(captions), preset=preset, prompt=prompt)
             self._note(asked.decoding, captions)
+
+    def explain(
+        self,
+        *,
+        system: str = "MSMedCap",
+        point: tuple[float, float] | None = None,
+        word: int | None = None,
+        method: str | None = None,
+    ) -> tuple[list[Map], dict[str, dict[str, Any]]]:
+        """All maps of the scan that is set, those of the ``word`` last, and by their file what lies at each one's hottest place.
+
+        That is told of the maps that say where ``system`` looked, where the models can segment. What is given is as for
+        :meth:`maps` and :meth:`word_maps`. Raises :class:`UserError`, also for a ``method`` without a ``word``.
+        """
+        if method and word is None:
+            raise UserError("A method says how the maps of a word are made; name the word, too.")
+        maps = self.maps(system=system, point=point)
+        if word is not None:
+            maps += self.word_maps(word, system=system, **({"method": method} if method else {}))
+        if self.segmenter_absent is not None:
+            return maps, {}
+        looked = [made for made in maps if made.kind in ("attention", "word")]
+        return maps, {made.file: structure_record(self.hot_spot(made)) for made in looked}
 
     def segment(
         self,

@@ -24,7 +24,7 @@ from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError, open_scans
 from msmedcap.data.sets import Case
 from msmedcap.explain.maps import Map
-from msmedcap.predictor import explain
+from msmedcap.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = ("MSMedCap", "BLIP2", "SAM-BLIP2")
@@ -89,6 +89,9 @@ class FakePredictor:
         text = ("A", "scan,", "a.png.")[word]
         return [Map("word", view, None, text, (0.0, 8.0), values, place=word, method=method) for view in ("clip", "sam")]
 
+    def explain(self, **options: Any) -> tuple[list[Map], dict[str, Any]]:
+        return Predictor.explain(self, **options)  # type: ignore[arg-type]
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
@@ -103,7 +106,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
         return predictor
 
     module = types.ModuleType("msmedcap.predictor")
-    module.load, module.explain = load, explain  # type: ignore[attr-defined]
+    module.load = load  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "msmedcap.predictor", module)
     monkeypatch.setattr(msmedcap, "predictor", module, raising=False)
     monkeypatch.delenv("MSMEDCAP_DEBUG", raising=False)

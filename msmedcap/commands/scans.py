@@ -69,11 +69,10 @@ def run_explain(args: argparse.Namespace, out: Output) -> int:
     check_folder(args.out)
     predictor = load_predictor(args)
     from msmedcap.explain.maps import write_maps
-    from msmedcap.predictor import explain
 
     with skipping(name) as outcome:
         set_scan(predictor, path, args)
-        maps, structures = explain(predictor, system=args.system, point=args.point, word=args.word, method=args.method)
+        maps, structures = predictor.explain(system=args.system, point=args.point, word=args.word, method=args.method)
     if outcome:
         return FAILED
     for item in write_maps(maps, args.out, structures=structures):

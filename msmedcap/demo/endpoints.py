@@ -22,7 +22,6 @@ from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.serving.uploads import UPLOADS
 from msmedcap.demo.session import sentence
 from msmedcap.explain.maps import write_maps
-from msmedcap.predictor import explain
 
 if TYPE_CHECKING:
     from msmedcap.predictor import Predictor
@@ -115,7 +114,7 @@ class Endpoints:
                 nth = None if word is None else int(word)
                 way = method.strip() or None
                 with self._turns.turn(), self._journal.event("mapped", None, **BY_PROGRAM):
-                    maps, structures = explain(predictor, system=system, point=place, word=nth, method=way)
+                    maps, structures = predictor.explain(system=system, point=place, word=nth, method=way)
                 items = write_maps(maps, Path(folder), structures=structures)
             # gradio copies what is yielded before it resumes here, so our own folder is gone when the call is over.
             yield items, [str(Path(folder) / item["file"]) for item in items]

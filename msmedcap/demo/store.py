@@ -28,7 +28,6 @@ from msmedcap.demo.review.design import Slot
 Row: TypeAlias = sa.RowMapping
 
 BUSY_MILLISECONDS = 20_000
-_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -211,14 +210,8 @@ class ReviewStore:
         where the visit is not one of the showing.
         """
         row = {"answers": dict(answers), "complete": complete, "save_key": save_key, "assignment_id": assignment}
-        for last in range(_TRIES - 1, -1, -1):
-            try:
-                with self._write() as db:
-                    return _add_rating(db, assignment, visit, row, seconds)
-            except sa.exc.IntegrityError:  # another connection took the number; only where writers do not wait in line
-                if not last:
-                    raise
-        raise AssertionError
+        with self._write() as db:
+            return _add_rating(db, assignment, visit, row, seconds)
 
     def ratings(self, study: int) -> Sequence[Row]:
         """Every row ever saved in a study, oldest first, with ``latest``, the reader's name, and of which showing it is."""
@@ -323,6 +316,8 @@ def _insert_reader(db: sa.Connection, study: int, number: int, reader: NewReader
 def _add_rating(db: sa.Connection, assignment: int, visit: str, row: Mapping[str, Any], seconds: float) -> Saved:
     r, v = t.RATING.c, t.VISIT.c
     of_showing = r.assignment_id == assignment
+    # Who saves the same showing elsewhere is waited for: two must not take the same number. (SQLite lets one write at a time.)
+    db.execute(sa.select(t.ASSIGNMENT.c.id).where(t.ASSIGNMENT.c.id == assignment).with_for_update())
     known = db.execute(sa.select(t.RATING).where(of_showing & (r.save_key == row["save_key"]))).mappings().first()
     if known is not None:
         return Saved(known["revision"], known["saved"], known["complete"])

@@ -21,6 +21,7 @@ from msmedcap.data.prompts import prompt_on
 from msmedcap.data.scans import Scan, open_scan
 from msmedcap.explain.maps import Map
 from msmedcap.explain.words import Word
+from msmedcap.predictor import Predictor
 from msmedcap.segmenting import HotSpot, Segmentation, hottest, write_segmentations
 from msmedcap.segmenting.regions import NO_SPACING
 from msmedcap.systems import PRESETS, SYSTEMS
@@ -207,6 +208,9 @@ class FakePredictor:
             logits=np.zeros((4, 4), np.float32),
             scan_id=self._id,
         )
+
+    def explain(self, **options) -> tuple[list[Map], dict]:
+        return Predictor.explain(self, **options)  # type: ignore[arg-type]
 
     def hot_spot(self, found: Map) -> HotSpot:
         x, y = hottest(found.values)

@@ -110,6 +110,20 @@ def test_the_words_of_the_captions_go_along(spaces, ct_file):
     assert [w.text.strip() for w in away.words(system="BLIP2")] == ["other", "words"]
 
 
+def test_all_that_explain_answers_is_one_turn_at_the_gpu(spaces, ct_file):
+    here, away = FakePredictor().set_scan(ct_file), on_gpu(FakePredictor(), ON).fresh().set_scan(ct_file)
+    assert here.captions() == away.captions()
+    spaces.clear()
+    asked = {"system": "BLIP2", "point": (3.0, 4.0), "word": 1}
+    maps, structures = away.explain(**asked)
+    expected, lying = here.explain(**asked)
+    assert [m.file for m in maps] == [m.file for m in expected] and structures == lying and len(structures) > 1
+    assert all(np.array_equal(got.values, there.values) for got, there in zip(maps, expected, strict=True))
+    assert spaces == [zero_gpu.SECONDS["explain"]]
+    with pytest.raises(UserError, match="name the word, too"):
+        away.explain(method="rollout")
+
+
 def test_visitors_stay_apart(spaces, ct_file, png_file):
     models = on_gpu(FakePredictor(), ON)
     one, two = models.fresh().set_scan(ct_file), models.fresh().set_scan(png_file)
@@ -157,7 +171,7 @@ def test_a_mask_is_refined_over_two_calls(spaces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["set_scan", "captions", "stream", "words", "word_maps", "adopt", "maps", "segment", "write_masks"]
+    "name", ["set_scan", "captions", "stream", "words", "word_maps", "adopt", "maps", "explain", "segment", "write_masks"]
 )
 def test_it_is_asked_as_the_predictor_is(name):
     def asked(kind) -> list:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from msmedcap.segmenting import HotSpot, Segmentation
 
 # Seconds of GPU asked for: shorter pieces of work come to their turn sooner.
-SECONDS = {"fast": 30, "paper": 120, "maps": 20, "segment": 20}
+SECONDS = {"fast": 30, "paper": 120, "maps": 20, "segment": 20, "explain": 60}
 Said = tuple[dict[str, str], dict[str, Any]]  # the captions written last, and how
 View = tuple[Scan, str, int, Said | None]
 
@@ -90,6 +90,13 @@ class _Work:
 
             return _or_error(answer)
 
+        def explain(view: View, options: dict[str, Any]) -> Any:
+            def answer() -> tuple[Any, list[str]]:
+                predictor = opened(view)
+                return predictor.explain(**options), predictor.warnings
+
+            return _or_error(answer)
+
         def hot_spot(view: View, found: Map) -> Any:
             return _or_error(lambda: opened(view).hot_spot(found))
 
@@ -97,6 +104,7 @@ class _Work:
         self.maps = gpu(duration=SECONDS["maps"])(maps)
         self.words = gpu(duration=SECONDS["fast"])(words)
         self.word_maps = gpu(duration=SECONDS["fast"])(word_maps)
+        self.explain = gpu(duration=SECONDS["explain"])(explain)
         self.segment = gpu(duration=SECONDS["segment"])(segment)
         self.hot_spot = gpu(duration=SECONDS["segment"])(hot_spot)
 
@@ -210,6 +218,19 @@ class OnGpu:
     def maps(self, *, system: str = "MSMedCap", point: tuple[float, float] | None = None) -> list[Map]:
         """As the predictor's."""
         return _told(lambda: self._work.maps(self._view(), {"system": system, "point": point}))
+
+    def explain(
+        self,
+        *,
+        system: str = "MSMedCap",
+        point: tuple[float, float] | None = None,
+        word: int | None = None,
+        method: str | None = None,
+    ) -> tuple[list[Map], dict[str, dict[str, Any]]]:
+        """As the predictor's, all of it in one call."""
+        options = {"system": system, "point": point, "word": word, "method": method}
+        found, self._here.warnings = _told(lambda: self._work.explain(self._view(), options))
+        return found
 
     def segment(
         self,
