@@ -94,27 +94,6 @@ def energy(heat: Array, mask: Array) -> float:
     return float(mass[mask].sum()) / total if total > 0 else float(mask.mean())
 
 
-def hidden_together(score: Score, picture: Array, *, cells: int = 8, without: Array | None = None) -> Array:
-    """How far the score's logarithm falls when a soft round place becomes ``without`` (the blurred picture): float32 ``[H,W]``.
-
-    Places lie on a grid of ``cells`` x ``cells``; a pixel's heat is the mean over the places that hide it. All that looks at the
-    picture sees it changed, whatever its branches; where hiding helps the score, the heat is negative.
-    """
-    height, width = picture.shape[:2]
-    gone = blurred(picture) if without is None else without
-    y, x = ((np.arange(n, dtype=np.float32) + 0.5) * cells / n - 0.5 for n in (height, width))
-    columns, rows = (np.exp(-((axis[:, None] - np.arange(cells)) ** 2) / (2 * 0.6**2)) for axis in (x, y))
-    fallen = np.zeros((cells, cells))
-    before = np.log(max(float(score(picture[None])[0]), 1e-12))
-    for row in range(cells):
-        shares = (rows[:, row, None, None] * columns[None])[..., None]  # [H,W,cells,1]
-        changed = picture[:, :, None] * (1 - shares) + gone[:, :, None] * shares
-        after = score(np.moveaxis(changed + 0.5, 2, 0).astype(np.uint8))
-        fallen[row] = before - np.log(np.maximum(after, 1e-12))
-    weight = rows.sum(1)[:, None] * columns.sum(1)[None]
-    return np.asarray(rows @ fallen @ columns.T / weight, dtype=np.float32)
-
-
 def soft_mask(mask: Array, *, reach: float = 0.02) -> Array:
     """The truth as a map: hottest inside ``mask`` (bool ``[H,W]``), falling off around it; float32 ``[H,W]``."""
     away = ndimage.distance_transform_edt(~mask) / (reach * max(mask.shape))

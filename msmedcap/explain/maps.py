@@ -86,6 +86,8 @@ class Map:
         if self.kind in _TITLES:
             return _TITLES[self.kind]
         branch = (self.branch or "").upper()
+        if self.kind == "word" and self.branch is None:
+            return f"“{bare(self.word or '')}”: all branches, {self.method}"
         if self.kind == "word":
             return f"“{bare(self.word or '')}”: {branch} branch, {self.method}"
         return f"{branch} Q-Former attention, layer {self.layer}"

@@ -1,22 +1,30 @@
 """What hiding a square costs: how far a token's log-probability falls when one branch no longer sees that square.
 
 Comes in: a captioner, a picture and a caption's tokens. Goes out: per branch a grid ``[T,h,w]`` over the whole view of drops in
-nats (1 nat: the token becomes 2.7 times less likely), none negative. One branch is hidden from at a time, so that the maps say
-which branch needed what. Two ways, at most :data:`SIDE` squares a side:
+nats (1 nat: the token becomes 2.7 times less likely). One branch is hidden from at a time, so that the maps say which branch needed
+what, and none of it is negative. Two ways, at most :data:`SIDE` squares a side:
 
 - ``occlusion``: the square is blurred in the encoder's view and the encoder looks again. What is even already stays as it was.
 - ``masking``: the square's tokens become the mean token. No encoder runs; but tokens may tell of their neighbours.
+
+Or from all branches at once (:meth:`Hiding.together`), in the picture itself: what one branch misses another may still see, so
+only this says what the system needed of a place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from msmedcap.data.views import ViewFrame
+from msmedcap.config import ViewSpec
+from msmedcap.data.sizes import within
+from msmedcap.data.views import ViewFrame, make_view
+from msmedcap.explain import together
 from msmedcap.models.branch import Branch
 from msmedcap.models.captioner import Captioner
 from msmedcap.models.clip import ClipEncoder
@@ -24,6 +32,9 @@ from msmedcap.models.spoken import spoken
 
 SIDE = 8
 BATCH = 16
+DRAWN = 64
+"""Values a side of a map of :meth:`Hiding.together`, whose places are soft."""
+_LONGEST = 640  # of the picture whose places are hidden: the encoders look at less
 
 
 class Hiding:
@@ -68,6 +79,23 @@ class Hiding:
                 drops[:, row, column] = values
         return drops
 
+    @torch.no_grad()
+    def together(self, picture: np.ndarray, specs: Mapping[str, ViewSpec]) -> Tensor:
+        """``[T,h,w]`` over all of ``picture`` (uint8 ``[H,W,3]``) seen through ``specs[branch]``; negative where hiding helps."""
+        height, width = within(picture.shape[:2], _LONGEST)
+        small = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+        branches = dict(self._captioner.named_branches())
+
+        def log_probs(pictures: np.ndarray) -> np.ndarray:
+            reads = {}
+            for name, own in branches.items():
+                views = torch.stack([make_view(each, specs[name]) for each in pictures])
+                reads[name] = own.read(self._encoded(own, name, views))
+            return self._log_probs(reads).numpy()
+
+        drawn = together.spread(together.drops(log_probs, small), DRAWN, DRAWN)
+        return torch.from_numpy(drawn).movedim(-1, 0).contiguous()
+
     def _looked_again(
         self, own: Branch, branch: str, blurred: Tensor, squares: Sequence[tuple[int, int]], cells: int
     ) -> Tensor:
@@ -77,9 +105,11 @@ class Hiding:
         for picture, (row, column) in zip(pixels, squares, strict=True):
             y, x = slice(ends[row], ends[row + 1]), slice(ends[column], ends[column + 1])
             picture[:, y, x] = blurred[:, y, x]
-        weight = next(own.encoder.parameters())
-        encoded = own.encode(pixels.to(self._tokens[branch].device, weight.dtype))
-        return encoded.to(self._tokens[branch].dtype)
+        return self._encoded(own, branch, pixels)
+
+    def _encoded(self, own: Branch, branch: str, views: Tensor) -> Tensor:
+        weight, known = next(own.encoder.parameters()), self._tokens[branch]
+        return own.encode(views.to(known.device, weight.dtype)).to(known.dtype)
 
     def _log_probs(self, reads: Mapping[str, Tensor]) -> Tensor:
         """``[B,T]`` on the CPU, from what the branches read ``[B,Q,D_llm]``."""

@@ -5,8 +5,8 @@ Comes in: a captioner, one picture's views and tokens, the caption. Goes out: :c
 do, for each is made from a pass in which the language model reads the caption it wrote. They say where the model looked, not why.
 
 Values of the methods in :mod:`.relevance` are relative to even: 1 is what every place of the view would get if all got the same,
-and grey 255 is :data:`TOP` for every word, branch, system and scan. Values of ``occlusion`` and
-``masking`` (:mod:`.occlusion`) are nats, grey 255 is :data:`TOP_NATS`. A word's map is the mean of its tokens' maps.
+and grey 255 is :data:`TOP` for every word, branch, system and scan. Values of :data:`HIDDEN` (:mod:`.occlusion`) are nats, grey
+255 is :data:`TOP_NATS`. A word's map is the mean of its tokens' maps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msmedcap.config import UserError, ViewSpec
 from msmedcap.data.views import Heatmap, ViewFrame, make_view
 from msmedcap.explain.attention import places_of
 from msmedcap.explain.maps import Map
-from msmedcap.explain.occlusion import Hiding
+from msmedcap.explain.occlusion import DRAWN, Hiding
 from msmedcap.explain.relevance import DIFFERENTIATED, looked
 from msmedcap.explain.spelling import spell
 from msmedcap.models.captioner import Captioner
@@ -39,16 +39,23 @@ METHODS: dict[str, str] = {
     "attention": "attention",
     "rollout": "attention rollout",
     "occlusion": "squares of the picture hidden in turn",
+    "together": "places hidden from all branches at once",
     "masking": "encoder tokens hidden in turn",
 }
-# Where none is asked for: the best of the choosing half of docs/faithfulness.md, and the only one that beats a random and a centred
-# map in pointing and in deletion on the other half.
+TOGETHER = "together"
+"""The method whose map is of the system; those of the others are of its branches."""
+HIDDEN = ("occlusion", "together", "masking")
+LOOKING = ("occlusion", "together")
+"""Those that run encoders dozens of times."""
+# Where none is asked for: of those that tell the branches apart, the best of the choosing half of docs/faithfulness.md, and the
+# only one that beats a random and a centred map in pointing and in deletion on the other half.
 METHOD = "occlusion"
 QUICK = "gradient"
 TOP, TOP_NATS = 5.0, 1.0
 RIVALS = 5
 # A larger encoder is not run dozens of times on a CPU.
 MOST_WEIGHTS = 50_000_000
+_PICTURE = ViewSpec("picture", DRAWN, "squash", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class CaptionWords:
         self._tokens = {name: tokens[name].clone() for name, _ in captioner.named_branches()}
         self._specs = {name: specs[name] for name in self._tokens}
         self._frames = {name: ViewFrame(spec, *picture.shape[:2]) for name, spec in self._specs.items()}
+        self._whole = ViewFrame(_PICTURE, *picture.shape[:2])
         self._spelling = spell(captioner.opt, caption)
         self._words: tuple[Word, ...] | None = None
         self._grids: dict[str, dict[str, Tensor]] = {}
@@ -99,7 +107,7 @@ class CaptionWords:
         return self._words
 
     def maps(self, word: int, method: str | None = None) -> list[Map]:
-        """The maps of the word at place ``word``, one for every branch whose tokens have places.
+        """The maps of the word at place ``word``: one for every branch whose tokens have places, or by :data:`TOGETHER` one of all.
 
         Without a ``method`` it is :data:`METHOD`, or where that would take too long :data:`QUICK`. Raises :class:`UserError` for
         a word or method there is none of. Where this language model allows no gradient, the maps are those of ``attention``,
@@ -120,11 +128,11 @@ class CaptionWords:
         for name, grid in self._grids[method].items():
             values = grid[own].mean(0)
             top = TOP_NATS
-            if method not in ("occlusion", "masking"):
+            if method not in HIDDEN:
                 values, top = values / values.mean().clamp(min=1e-30), TOP
-            drawn = Heatmap(self._frames[name], values.numpy())
+            drawn = Heatmap(self._frames.get(name, self._whole), values.numpy())
             text = self._spelling.text(word)
-            found.append(Map("word", name, None, text, (0.0, top), drawn, place=word, method=method))
+            found.append(Map("word", name or None, None, text, (0.0, top), drawn, place=word, method=method))
         return found
 
     @torch.no_grad()
@@ -162,8 +170,8 @@ class CaptionWords:
     def _grids_by(self, method: str) -> dict[str, Tensor]:
         branches = dict(self._captioner.named_branches())
         placed = {name: places for name, branch in branches.items() if (places := places_of(branch)) is not None}
-        if method in ("occlusion", "masking"):
-            if method == "occlusion":
+        if method in HIDDEN:
+            if method in LOOKING:
                 self._affordable()
             hiding = Hiding(
                 self._captioner,
@@ -173,6 +181,8 @@ class CaptionWords:
                 prompt=self._prompt,
                 ids=self._spelling.ids,
             )
+            if method == TOGETHER:
+                return {"": hiding.together(self._picture, self._specs)}
             return {name: hiding.drops(name, method=method) for name in placed}
         found = looked(self._captioner, self._tokens, prompt=self._prompt, ids=self._spelling.ids, method=method)
         if not all(bool(torch.isfinite(values).all()) for values in found.values()):
@@ -190,7 +200,7 @@ class CaptionWords:
     def _affordable(self) -> None:
         if self._slow() is not None:
             raise UserError(
-                "Hiding squares runs these encoders dozens of times, which takes too long without a GPU; "
+                "Hiding parts of the picture runs these encoders dozens of times, which takes too long without a GPU; "
                 "use the method masking."
             )
 

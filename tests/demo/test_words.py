@@ -73,7 +73,7 @@ def word_map(peak: float, method: str) -> Map:
 
 def test_a_map_that_is_all_but_empty_is_said_to_point_at_nothing():
     said = faint(word_map(0.04, "occlusion"))
-    assert said.startswith("Hiding any one square of the picture from the SAM branch lowered")
+    assert said.startswith("Hiding any one place of the picture from the SAM branch lowered")
     assert "at most about 0.04 (4 % less likely)" in said and said.endswith("points at no place.")
     assert "under 1 % less likely" in faint(word_map(0.0, "masking"))
     assert "even 0.25 times" in faint(word_map(0.2, "gradient"))
@@ -84,7 +84,7 @@ def test_the_card_and_the_status_tell_of_an_empty_map(session, monkeypatch):
     empty = word_map(0.01, "occlusion")
     monkeypatch.setattr(session.predictor, "word_maps", lambda *args, **options: [empty])
     said = show_word(session, "MSMedCap", 1)
-    assert said.startswith("Where MSMedCap's SAM branch looked for “mass”. Hiding any one square")
+    assert said.startswith("Where MSMedCap's SAM branch looked for “mass”. Hiding any one place")
     assert faint(empty) in word_card(session.words, measured={}, shown=empty).replace("&#x27;", "'")
     assert "mm-faint" not in word_card(session.words, measured={}, shown=word_map(0.5, "occlusion"))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msmedcap.explain import faithfulness as measures
+from msmedcap.explain import together
 
 SIZE = 64
 SPOT = (slice(40, 52), slice(10, 22))
@@ -84,7 +85,7 @@ def test_of_equally_hot_places_the_nearer_ones_go_first() -> None:
 
 
 def test_hiding_finds_what_a_model_looks_at_with_all_its_branches() -> None:
-    heat = measures.hidden_together(_bright_spot, _picture())
+    heat = together.spread(together.drops(lambda pictures: np.log(_bright_spot(pictures)), _picture()), SIZE, SIZE)
     assert heat.shape == (SIZE, SIZE) and heat.dtype == np.float32
     assert measures.pointed(heat, _mask(), tolerance=2)
     assert measures.energy(heat, measures.soft_mask(_mask()) > 0.01) > 0.5

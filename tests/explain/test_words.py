@@ -12,13 +12,14 @@ import torch
 from msmedcap import checkpoints
 from msmedcap.config import UserError
 from msmedcap.data.views import ViewFrame, make_view
-from msmedcap.explain import relevance
-from msmedcap.explain.words import METHOD, METHODS, QUICK, TOP, TOP_NATS, CaptionWords
+from msmedcap.explain import occlusion, relevance
+from msmedcap.explain.words import METHOD, METHODS, QUICK, TOGETHER, TOP, TOP_NATS, CaptionWords
 from msmedcap.models.captioner import Captioner
 from tests import sizes
 
 CAPTION = "Axial CT of the chest. Nodule on the right."
 PROMPT = "The scan shows:"
+OF_BRANCHES = [method for method in METHODS if method != TOGETHER]
 RELATIVE = ("gradient", "sensitivity", "attention", "rollout")
 
 
@@ -58,7 +59,7 @@ def test_every_word_says_where_it_stands_and_how_likely_it_was() -> None:
         assert all(text for text, _ in word.alternatives)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_BRANCHES)
 def test_maps_are_of_the_picture_s_size_none_negative_and_on_the_fixed_scale(method: str) -> None:
     words = made(picture())
     for place, text in enumerate(CAPTION.split()):
@@ -113,6 +114,43 @@ def test_hiding_what_is_even_changes_nothing_and_hiding_the_square_does() -> Non
             assert found.values[:, :8].max() < 1e-5
             peaks[found.branch or ""] = max(peaks[found.branch or ""], float(found.values[:, 24:].max()))
     assert min(peaks.values()) > 1e-4
+
+
+def test_what_is_hidden_from_all_branches_is_hidden_from_the_picture() -> None:
+    shown = np.full((32, 64, 3), 90, np.uint8)
+    shown[4:12, 54:62] = 250
+    words = made(shown)
+    values = []
+    for place, text in enumerate(CAPTION.split()):
+        (found,) = words.maps(place, TOGETHER)
+        assert (found.kind, found.branch, found.layer, found.word, found.place) == ("word", None, None, text, place)
+        assert found.values.shape == (32, 64) and found.range == (0.0, TOP_NATS) and "all branches" in found.title
+        values.append(found.values)
+    strength = np.abs(values).max(0)
+    # The blurred picture is another one near the square alone: hiding a place far from it changes nothing.
+    assert strength[:, 40:].max() > 1e-4 and strength[:, :20].max() < 0.05 * strength.max()
+
+
+def test_hiding_from_all_is_no_sum_of_hiding_from_each() -> None:
+    """The word's log-probability on a picture without the place, all branches looking at that."""
+    shown, model = picture(48, 48), captioner()
+    drops = occlusion.together.drops(lambda pictures: _log_probs(model, pictures), shown)
+    wanted = occlusion.together.spread(drops, occlusion.DRAWN, occlusion.DRAWN)
+    words = made(shown)
+    own = list(words._spelling.tokens[4])
+    found = words.maps(4, TOGETHER)[0].source.grids  # type: ignore[union-attr]
+    np.testing.assert_allclose(found, wanted[..., own].mean(-1), atol=1e-4)
+    assert np.abs(found).max() > 1e-3
+
+
+def _log_probs(model: Captioner, pictures: np.ndarray) -> np.ndarray:
+    specs = {name: sizes.config().view(name) for name in ("clip", "sam")}
+    rows = []
+    for one in pictures:
+        features = model.encode({name: make_view(one, spec)[None] for name, spec in specs.items()})
+        with torch.no_grad():
+            rows.append(-model.opt.token_losses(model.prefix(features, PROMPT), [CAPTION])[:-1].numpy())
+    return np.stack(rows)
 
 
 def test_masking_says_what_the_language_model_loses() -> None:
@@ -173,8 +211,9 @@ def test_channels_have_no_place() -> None:
     configs = sizes.config().branches
     branches = {"clip": configs["clip"], "sam": dataclasses.replace(configs["sam"], tokens="channels")}
     model = sizes.randomise(checkpoints.build_captioner(branches, parts), 3)
-    for method in METHODS:
+    for method in OF_BRANCHES:
         assert [found.branch for found in made(picture(), model=model).maps(0, method)] == ["clip"]
+    assert [found.branch for found in made(picture(), model=model).maps(0, TOGETHER)] == [None]
 
 
 def test_a_word_there_is_none_of_is_named_in_one_sentence() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msmedcap.config import UserError
 from msmedcap.explain.spelling import bare
-from msmedcap.explain.words import METHOD
+from msmedcap.explain.words import HIDDEN, LOOKING, METHOD
 
 if TYPE_CHECKING:
     from msmedcap.demo.session import Session
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 ABOUT = "Raw Q-Former maps do not depend on the words; a word's map does."
 _GONE = "These captions were written for another view. Press “Caption this view” to write them again."
 _FAINT = 0.05  # the share of the scale below which a map points at nothing
-_SLOW = "occlusion"  # runs an encoder once for each square
 
 
 class Words:
@@ -79,7 +78,7 @@ def look_for(session: Session, system: str, place: int, *, method: str = METHOD)
         return ""
     words.chosen, words.method = (system, place), method
     text = bare(words.told[system][place].text)
-    wait = "; this takes some seconds" if method == _SLOW else ""
+    wait = "; this takes some seconds" if method in LOOKING else ""
     return f"Looking for where {system} looked for “{text}”{wait}…"
 
 
@@ -105,7 +104,8 @@ def show_word(session: Session, system: str, place: int, *, method: str = METHOD
     index = next((i for i, found in enumerate(maps) if found.branch == branch), 0)
     session.choose(len(others) + index)
     shown = maps[index]
-    told = f"Where {system}'s {(shown.branch or '').upper()} branch looked for “{bare(shown.word or '')}”."
+    who = f"{system}'s {shown.branch.upper()} branch" if shown.branch else f"{system}, with all its branches,"
+    told = f"Where {who} looked for “{bare(shown.word or '')}”."
     return " ".join(filter(None, (told, _instead(predictor) if shown.method != method else "", faint(shown))))
 
 
@@ -121,9 +121,9 @@ def faint(found: Map) -> str:
     if found.peak >= limit:
         return ""
     branch = f"the {found.branch.upper()} branch" if found.branch else "the model"
-    if found.method in ("occlusion", "masking"):
+    if found.method in HIDDEN:
         return (
-            f"Hiding any one square of the picture from {branch} lowered the mean log-probability of the word's tokens by at most "
+            f"Hiding any one place of the picture from {branch} lowered the mean log-probability of the word's tokens by at most "
             f"about {found.peak:.2g} ({percent(1 - math.exp(-found.peak))} less likely): this map points at no place."
         )
     return (

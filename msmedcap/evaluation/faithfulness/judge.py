@@ -30,8 +30,6 @@ RANDOM_MAPS = 2
 SEEN = 0.9
 """A system sees a finding where painting it over takes the word's probability below this share of what it was."""
 WHOLE = "both"
-TOGETHER = "together"
-"""The method that hides places of the picture from all branches at once, beside those that a reader can choose."""
 REFERENCES = ("random", "centre", "truth")
 """What every method is compared with: maps that know nothing, and the mask."""
 _AT_ONCE = 16
@@ -41,7 +39,7 @@ _AT_ONCE = 16
 class Judged:
     """One map of one case by one system.
 
-    ``method`` is one of :data:`msmedcap.explain.words.METHODS`, :data:`TOGETHER`, or ``random``, ``centre``, ``truth`` (the
+    ``method`` is one of :data:`msmedcap.explain.words.METHODS`, or ``random``, ``centre``, ``truth`` (the
     mask); ``branch`` is ``clip``, ``sam`` or ``both``. ``probability`` is the word's, ``painted`` its after what is under the
     mask was painted over; ``named`` whether the system's own caption has the word. ``deletion`` and ``insertion`` are areas,
     measured of a system's whole maps; NaN else.
@@ -89,6 +87,11 @@ class Looker:
         return [name for name, _ in self._captioner.named_branches()]
 
     @property
+    def whole(self) -> str:
+        """What a map of the whole system is filed under: its only branch, or :data:`WHOLE`."""
+        return WHOLE if len(self.branches) > 1 else self.branches[0]
+
+    @property
     def text(self) -> str:
         """The word that is asked about, without what follows it."""
         start = self._case.start
@@ -127,7 +130,7 @@ class Looker:
         found: dict[tuple[str, str], np.ndarray] = {}
         for method in methods:
             made = words.maps(self._word, method)
-            found |= {(method, one.branch or ""): one.values for one in made}
+            found |= {(method, one.branch or self.whole): one.values for one in made}
             if len(made) > 1:
                 found[method, WHOLE] = np.sum([one.values for one in made], axis=0)
         return found
@@ -165,10 +168,7 @@ class Judge:
         whole, left, gone = (float(p) for p in looker.score(np.stack([picture, painted, without])))
         ends = (whole, gone)
         wanted = [method for method in (*self._methods, *REFERENCES) if method not in done]
-        maps = looker.maps([method for method in wanted if method not in (TOGETHER, *REFERENCES)])
-        alone = WHOLE if len(looker.branches) > 1 else looker.branches[0]
-        if TOGETHER in wanted:
-            maps[TOGETHER, alone] = measures.hidden_together(looker.score, picture, without=without)
+        maps, alone = looker.maps([method for method in wanted if method not in REFERENCES]), looker.whole
         maps |= {(name, alone): heat for name, heat in _references(case).items() if name.split()[0] in wanted}
         named = looker.named()
         reach = TOLERANCE * max(case.mask.shape)

@@ -17,7 +17,7 @@ from typing import Any
 
 from msmedcap.checkpoints import Models
 from msmedcap.evaluation.faithfulness.cases import Case, chest_cases, phantom_cases
-from msmedcap.evaluation.faithfulness.judge import REFERENCES, SEEN, TOGETHER, Judge, Judged
+from msmedcap.evaluation.faithfulness.judge import REFERENCES, SEEN, Judge, Judged
 from msmedcap.evaluation.faithfulness.sanity import Redrawn, sanity
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Study:
         if any(row.system == system for row in self.redrawn):
             return
         cases = [c for c in phantom_cases(self._plan.screened, seed=self._plan.seed) if c.half == "report"][: self._plan.sane]
-        for row in sanity(self._models, system, [m for m in self._methods if m != TOGETHER], cases):
+        for row in sanity(self._models, system, self._methods, cases):
             self._keep({"redrawn": dataclasses.asdict(row)})
 
     def kinds(self, system: str) -> list[tuple[str, int, int]]:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from msmedcap.evaluation.faithfulness.judge import RANDOM_MAPS, TOGETHER, TOLERANCE, WHOLE, Judged
+from msmedcap.evaluation.faithfulness.judge import RANDOM_MAPS, TOLERANCE, WHOLE, Judged
 from msmedcap.evaluation.faithfulness.judge import SEEN as SEEN_BELOW
 from msmedcap.evaluation.faithfulness.sanity import REDRAWN, Redrawn
 from msmedcap.evaluation.faithfulness.study import Plan
 from msmedcap.evaluation.statistics import Difference, Interval, bootstrap, paired
 from msmedcap.explain.faithfulness import BLUR, SHARES
+from msmedcap.explain.words import TOGETHER
 
 DUMB = ("random", "centre")
 TRUTH = "truth"
@@ -191,7 +192,7 @@ def about(plan: Plan) -> list[str]:
         "**truth**: the mask itself, what a map that knows the finding would get. Intervals are 95 %, bootstrap by case, paired "
         "for differences. Words are scored with the encoders in 16 bits.",
         f"**{TOGETHER}** hides soft round places of the picture from all branches at once (8 x 8 places, blurred as above): a map "
-        "of the system, not of a branch. The other maps are those a reader can choose.",
+        "of the system, not of a branch. The other maps are made for each branch and summed here; a reader can choose any.",
         "A system **sees** a finding where painting it over with its surroundings takes the word's probability below "
         f"{SEEN_BELOW:.0%} of what it was. This hangs on no map. Where a finding is not seen the word comes from elsewhere (the "
         "organ, the habit of the captions), and a map that points at it would be wrong about the model. The default is chosen on "
