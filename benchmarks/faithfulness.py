@@ -52,12 +52,12 @@ def main() -> None:
     default = choose(study.judged, systems[0], among=[method for method in METHODS if method != TOGETHER])
     found = summary(study.judged, study.redrawn, default=default, best=choose(study.judged, systems[0]))
     found["date"] = str(datetime.date.today())
-    found["kinds"] = study.kinds(systems[0])
+    found["kinds"] = study.kinds()
     write_json(found, args.json or checkpoints.folder_of(args.models) / "faithfulness.json")
     facts = checkpoints.folder_of(args.models) / FACTS
     unlike = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
     told = [*about(Plan.of(args.cases)), f"{datetime.date.today()} · {described(torch.device('cpu'))}", *args.note]
-    write_page(found, args.out, about=told, kinds=study.kinds(systems[0]), unlike=unlike)
+    write_page(found, args.out, about=told, unlike=unlike)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 FILE = "faithfulness.json"
 CHEST = "chest X-rays"  # what the names of the groups of chest films begin with
+_FEW = 10  # films of a word: with fewer nothing follows
+_SHORT = {"pointed": "pointing", "deletion": "deletion"}
 _WHAT = {"pointed": "pointing at the finding", "deletion": "deleting what the word hangs on"}
 
 
@@ -33,9 +35,12 @@ def measured(models: str, *, system: str = "MSMedCap") -> dict[str, str]:
         entry = told["groups"].get(SEEN, {}).get(system)
         if entry is None:
             return {}
-        films = [systems for group, systems in told["groups"].items() if group.startswith(CHEST)]
-        methods = [systems[system]["methods"] for systems in films if system in systems]
-        return _sentences(entry, methods, mostly(told.get("kinds", ())))
+        films = {
+            group.removeprefix(CHEST).strip(" ,"): systems[system]["methods"]
+            for group, systems in told["groups"].items()
+            if group.startswith(CHEST) and system in systems
+        }
+        return _sentences(entry, films, mostly(told.get("kinds", {}).get(system, ())))
     except (FileNotFoundError, UserError):
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -56,29 +61,31 @@ def mostly(kinds: Sequence[Sequence[Any]]) -> str:
     return most if 2 * seen.get(most, 0) > sum(seen.values()) else ""
 
 
-def _sentences(entry: Mapping[str, Any], films: Sequence[Mapping[str, Any]], most: str) -> dict[str, str]:
-    """``entry`` is the system's among the seen phantoms, ``films`` its methods on each group of chest X-rays."""
+def _sentences(entry: Mapping[str, Any], films: Mapping[str, Mapping[str, Any]], most: str) -> dict[str, str]:
+    """``entry`` is the system's among the seen phantoms, ``films`` its methods by what was to be pointed at on chest X-rays."""
     methods, which = entry["methods"], f" (most such scans are {most})" if most else ""
     dumb = {name: methods[name]["pointed"][0] for name in ("random", "centre")}
     return {
         method: f"Measured for the finding's word on {own['cases']} made scans whose finding the model uses{which}: "
         f"the hottest place lies on it in {own['pointed'][0]:.0%} (random map {dumb['random']:.0%}, centre "
-        f"{dumb['centre']:.0%}). {_verdict(own)} {_films([film.get(method, {}) for film in films])} "
+        f"{dumb['centre']:.0%}). {_verdict(own)} {_films({what: film.get(method, {}) for what, film in films.items()})} "
         "For other words nothing was measured."
         for method, own in methods.items()
         if "pointed over" in own and method != "truth"
     }
 
 
-def _films(groups: Sequence[Mapping[str, Any]]) -> str:
-    """What was found on chest X-rays, of which each of ``groups`` is a word's."""
-    judged = [own for own in groups if own.get("cases")]
+def _films(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was found on chest X-rays, by what was to be pointed at there."""
+    judged = {what: own for what, own in groups.items() if own.get("cases")}
     if not judged:
         return "On chest X-rays it was not measured."
-    most = max(own["cases"] for own in judged)
-    if all(beats(own, measure) for own in judged for measure in _WHAT):
-        return f"So it does on chest X-rays (at most {most} for a word)."
-    return f"On chest X-rays it shows no advantage, but there were at most {most} for a word: too few to conclude from."
+    told = []
+    for what, own in judged.items():
+        clear = " and in ".join(short for measure, short in _SHORT.items() if beats(own, measure))
+        told.append(f"for {what} ({own['cases']} films) it {f'beats both in {clear}' if clear else 'is not shown to be better'}")
+    few = max(own["cases"] for own in judged.values()) < _FEW
+    return f"On chest X-rays, {'; '.join(told)}." + (" Too few to conclude from." if few else "")
 
 
 def _verdict(own: Mapping[str, Any]) -> str:

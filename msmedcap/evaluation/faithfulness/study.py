@@ -90,11 +90,14 @@ class Study:
         for row in sanity(self._models, system, self._methods, cases):
             self._keep({"redrawn": dataclasses.asdict(row)})
 
-    def kinds(self, system: str) -> list[tuple[str, int, int]]:
-        """Of every kind of phantom how many were screened, and of how many ``system`` sees the finding."""
-        own = [told for (name, _), told in self._screened.items() if name == system]
-        made, seen = Counter(kind for kind, _ in own), Counter(kind for kind, is_seen in own if is_seen)
-        return [(kind, made[kind], seen[kind]) for kind in sorted(made)]
+    def kinds(self) -> dict[str, list[tuple[str, int, int]]]:
+        """For each system, of every kind of phantom how many were screened, and of how many it sees the finding."""
+        found = {}
+        for system in dict.fromkeys(name for name, _ in self._screened):
+            own = [told for (name, _), told in self._screened.items() if name == system]
+            made, seen = Counter(kind for kind, _ in own), Counter(kind for kind, is_seen in own if is_seen)
+            found[system] = [(kind, made[kind], seen[kind]) for kind in sorted(made)]
+        return found
 
     def _judge(self, judge: Judge, system: str, case: Case) -> None:
         done = {row.method for row in self.judged if (row.system, row.case) == (system, case.id)}

@@ -150,16 +150,15 @@ def write_page(
     page: Path,
     *,
     about: Sequence[str],
-    kinds: Sequence[tuple[str, int, int]],
     unlike: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write :func:`summary`'s numbers to ``page``; ``kinds`` are (kind of phantom, how many, how many seen) of all screened.
+    """Write :func:`summary`'s numbers to ``page``, with the study's ``kinds`` where they are among them.
 
     ``unlike`` is what ``unlike.json`` beside the weights holds, where it lies there.
     """
     default = told["default"]
     lines = ["# Do the maps of words show where the model looked?\n", *(f"{sentence}\n" for sentence in about)]
-    lines += ["## The bar\n", f"On the choosing half `{default}` is the best of the maps a reader can choose"]
+    lines += ["## The bar\n", f"On the choosing half `{default}` is the best of the maps that tell the branches apart"]
     lines[-1] += "" if told["best"] == default else f", and `{told['best']}` the best of all"
     lines[-1] += ". On the other half:\n"
     for method in dict.fromkeys((default, told["best"])):
@@ -169,7 +168,7 @@ def write_page(
         for system, entry in systems.items():
             lines += [_heading(system, entry), "", *_methods(entry), ""]
     lines += ["\n## Weights drawn anew\n", *_redrawn(told["redrawn"])]
-    lines += ["\n## Which phantoms' findings the system sees\n", *_kinds(kinds)]
+    lines += ["\n## Which phantoms' findings the systems see\n", *_kinds(told.get("kinds", {}))]
     if unlike is not None:
         lines += ["\n## Scans unlike the training data\n", *_unlike(unlike)]
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -238,8 +237,10 @@ def _redrawn(told: Mapping[str, Any]) -> list[str]:
     return _table(rows)
 
 
-def _kinds(kinds: Sequence[tuple[str, int, int]]) -> list[str]:
-    return _table([["phantom", "made", "seen"], *([kind, str(made), str(seen)] for kind, made, seen in kinds)])
+def _kinds(kinds: Mapping[str, Sequence[tuple[str, int, int]]]) -> list[str]:
+    cells = {(kind, system): f"{seen} of {made}" for system, own in kinds.items() for kind, made, seen in own}
+    rows = [[kind, *(cells.get((kind, system), "–") for system in kinds)] for kind in sorted({kind for kind, _ in cells})]
+    return _table([["phantom", *(f"{system} sees" for system in kinds)], *rows])
 
 
 def _unlike(told: Mapping[str, Any]) -> list[str]:
