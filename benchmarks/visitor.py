@@ -162,9 +162,10 @@ class Visitor:
                 if "value" not in new:
                     continue
                 new = new["value"]
-            self.values[number] = new
-            if isinstance(new, dict) and self._names[number] == "mm-viewer":
+            if isinstance(new, str) and self._names[number] == "mm-viewer":
+                new = json.loads(new)
                 self._keep(new)
+            self.values[number] = new
             if isinstance(new, str) and "mm-status" in new:
                 if "mm-error" in new:
                     raise Failed(_text(new))

@@ -16,8 +16,9 @@ from msmedcap.demo.serving.turns import Turns
 from msmedcap.demo.session import Session
 
 Updates = dict[Any, Any]
-# The page's own events: not offered to programs. Progress is said in our own status line.
-OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# The page's own events: not offered to programs. Progress is said in our own status line: with no component to show gradio's on,
+# the browser need not copy every output's value (and, of a column, those of all within it) at each turn of each event.
+OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 LAST: dict[str, Any] = {**OWN, "trigger_mode": "always_last"}
 # Events that run a model wait for their turn in demo.serving.turns, where the visitor can see the place in the line and leave it.
 WAITING: dict[str, Any] = {"concurrency_limit": None}

@@ -19,7 +19,7 @@ from msmedcap.demo.session import Session
 from msmedcap.demo.structures.panel import SegmentPanel
 from msmedcap.demo.tray.panel import TrayPanel
 from msmedcap.demo.viewer import area as viewer
-from msmedcap.demo.viewer.state import viewer_state
+from msmedcap.demo.viewer.state import viewer_message, viewer_state
 from msmedcap.demo.viewer.thumbnails import ALONE, PICK_ITEM, example_list, map_list
 from msmedcap.demo.words.panel import WordsPanel
 from msmedcap.evaluation.faithfulness import measured
@@ -169,7 +169,7 @@ class Screen:
         if predictor is None or scan is None or predictor.picture is None:
             return {self.viewer: None}
         item = session.maps[session.shown] if session.maps and session.overlay else None
-        value = viewer_state(
+        state = viewer_state(
             scan,
             predictor.picture,
             window=predictor.window,
@@ -182,7 +182,7 @@ class Screen:
             place=session.point if item is not None and item.kind == "sam_similarity" else None,
             full=full,
         )
-        return {self.viewer: value}
+        return {self.viewer: viewer_message(state)}
 
     def map(self, session: Session) -> Updates:
         """The map on show and the list of all of them."""

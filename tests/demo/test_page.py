@@ -60,6 +60,12 @@ def test_only_the_three_calls_are_offered_to_programs(page, config):
     assert set(api["named_endpoints"]) == {"/caption", "/explain", "/segment"}
 
 
+def test_no_event_makes_the_browser_copy_what_its_components_hold(config):
+    # gradio's page reads the state of each component with a progress of its own, and of all within, at every turn of any event
+    private = [d for d in config["dependencies"] if d["api_visibility"] == "private" and d["backend_fn"]]
+    assert [d["api_name"] for d in private if d["outputs"] and d["show_progress_on"] != []] == []
+
+
 def test_nobody_passes_the_queue(page):
     answer = httpx.post(f"{page.url}gradio_api/run/caption", json={"data": [None, "", "fast", "", 0, ""]})
     assert answer.status_code == 404

@@ -546,6 +546,45 @@ def test_nothing_moves_when_a_scan_opens_or_closes(area):
     assert area.page.locator(".mm-v-canvas").get_attribute("aria-label") == "Nothing is open"
 
 
+PAINTED = "window.painted.splice(0).length > 0"
+WATCH = """() => { const own = CanvasRenderingContext2D.prototype, draw = own.drawImage; window.painted = [];
+    own.drawImage = function (...all) {
+        if (this.canvas.closest('.mm-v-stage')) window.painted.push(1);
+        return draw.apply(this, all); }; }"""
+
+
+def test_the_picture_is_painted_anew_only_where_it_changes(ct):
+    ct.page.evaluate(WATCH)
+    ct.tool("on")
+    ct.page.mouse.move(*ct.fitted(40, 40))
+    ct.page.mouse.click(*ct.fitted(100, 60))
+    ct.page.wait_for_selector(".mm-v-svg .mm-v-outline", state="attached")
+    ct.settle()
+    assert not ct.page.evaluate(PAINTED)  # lines over it alone
+    for change in ("i", "i", "2", "+", "0"):
+        ct.press(change)
+        ct.settle()
+        assert ct.page.evaluate(PAINTED), change
+    ct.page.click("#map")
+    ct.page.wait_for_function(TITLED)
+    ct.settle()
+    assert ct.page.evaluate(PAINTED)
+    ct.page.evaluate(f"{AREA}.setLook({{opacity: 20}})")
+    ct.settle()
+    assert ct.page.evaluate(PAINTED)
+
+
+def test_a_canvas_that_the_browser_took_away_is_painted_again(ct):
+    canvas = "document.querySelector('.mm-v-stage canvas')"
+    ct.page.evaluate(f"{canvas}.getContext('2d').clearRect(0, 0, 9999, 9999)")
+    ct.tool("on")
+    ct.settle()
+    assert ct.greys((30.5, 25.5)) == [[0, 0, 0]]
+    ct.page.evaluate(f"{canvas}.dispatchEvent(new Event('contextrestored'))")
+    ct.settle()
+    assert ct.greys((30.5, 25.5)) == [[255, 255, 255]]
+
+
 def test_a_browser_that_lost_the_picture_asks_for_it(ct):
     ct.page.evaluate(f"{AREA}.pixels.store.clear()")
     ct.tool("on")

@@ -16,7 +16,7 @@ from viewer_harness import heat, made_ct, made_photo, made_series, made_table, m
 from msmedcap.data.scans import Window, open_scan, write_dicom
 from msmedcap.demo.viewer import area as viewer
 from msmedcap.demo.viewer.encoding import COLOUR_MAPS, fading, lookup, packed_grid, values_grid
-from msmedcap.demo.viewer.state import Sent, viewer_state
+from msmedcap.demo.viewer.state import Sent, viewer_message, viewer_state
 from msmedcap.explain.maps import Map
 
 
@@ -214,6 +214,16 @@ def test_a_redraw_with_new_outlines_is_quick(folder):
         seconds.append(time.thread_time() - start)
     assert sorted(seconds)[3] < 0.010  # the middle one: a busy machine slows any
     assert "picture" not in told and len(json.dumps(told)) < 100_000
+
+
+def test_a_message_is_one_text_and_new_even_where_nothing_is(folder):
+    told = state(made_ct(folder / "ct"))
+    first, second = viewer_message(told), viewer_message(told)
+    assert first != second
+    for message in (first, second):
+        carried = json.loads(message)
+        del carried["turn"]
+        assert carried == told
 
 
 def test_the_component_offers_its_events():

@@ -14,7 +14,7 @@ import numpy as np
 from msmedcap.data.scans import Scan, Window, open_scan, write_dicom
 from msmedcap.demo.panels import LAST, OWN
 from msmedcap.demo.viewer import area as viewer
-from msmedcap.demo.viewer.state import Sent, viewer_state
+from msmedcap.demo.viewer.state import Sent, viewer_message, viewer_state
 from msmedcap.explain.maps import Map
 
 
@@ -141,7 +141,7 @@ class Bench:
         )
 
     def _updates(self, *, full: bool = False) -> dict[Any, Any]:
-        return {self.area: self.state(full=full), self.said: f"<p>{len(self.log)}</p>"}
+        return {self.area: viewer_message(self.state(full=full)), self.said: f"<p>{len(self.log)}</p>"}
 
     def _opener(self, name: str) -> Any:
         def act() -> dict[Any, Any]:

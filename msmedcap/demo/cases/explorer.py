@@ -16,7 +16,7 @@ import gradio as gr
 
 from msmedcap.config import UserError
 from msmedcap.data.scans import ScanError, open_scan
-from msmedcap.demo import cards
+from msmedcap.demo import cards, panels
 from msmedcap.demo.cases import cards as case_cards
 from msmedcap.demo.cases.browsing import ANY, ORDERS, Found, Wanted, browse
 from msmedcap.demo.cases.library import OWN, Library
@@ -30,12 +30,7 @@ PAGE = 20
 Updates = dict[Any, Any]
 # The explorer's events are the page's own, the last click wins, and one waits for the other: each begins with the filters
 # as the one before it has left them.
-_OWN: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "concurrency_id": "cases",
-    "concurrency_limit": 1,
-}
+_OWN: dict[str, Any] = {**panels.OWN, "concurrency_id": "cases", "concurrency_limit": 1}
 _LAST: dict[str, Any] = {**_OWN, "trigger_mode": "always_last"}
 _ABOUT = (
     '<p class="mm-small">What a caption states is compared with the reference, fact by fact: '

@@ -23,6 +23,7 @@ from msmedcap.demo import cards
 from msmedcap.demo.cases.explorer import Explorer
 from msmedcap.demo.cases.library import Library
 from msmedcap.demo.cases.runs import Run
+from msmedcap.demo.panels import OWN
 from msmedcap.demo.session import sentence
 from msmedcap.evaluation import figure4
 
@@ -35,7 +36,6 @@ _RULES = [
     ("Drawn by lot", "random"),
     ("The cases named below", BY_HAND),
 ]
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # Two panels at once would only make both late.
 _LOCK: dict[str, Any] = {"concurrency_id": "figure", "concurrency_limit": 1}
 _NAMES = {".png": "PNG", ".pdf": "PDF", ".md": "words"}
@@ -86,10 +86,10 @@ class FigureTab:
     def wire(self, tab: gr.Tab) -> None:
         """The tab's events."""
         run = [self._explorer.run, self._explorer.own]
-        tab.select(self._enter, [*run, self.systems], [self.about, self.systems, self.said], **_OWN)
+        tab.select(self._enter, [*run, self.systems], [self.about, self.systems, self.said], **OWN)
         asked = [*run, self.rule, self.ids, self.count, self.systems]
         for start in (self.draw.click, self.ids.submit):
-            start(self._draw, asked, [self.said, self.figure], trigger_mode="once", **_OWN, **_LOCK)
+            start(self._draw, asked, [self.said, self.figure], trigger_mode="once", **OWN, **_LOCK)
 
     def _enter(self, run: str, own: Run | None, systems: Sequence[str]) -> Updates:
         try:

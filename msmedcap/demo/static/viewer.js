@@ -37,6 +37,7 @@ class Viewer {
     this._wireWipe(stop.signal);
     this._wireFrames(stop.signal);
     document.addEventListener('fullscreenchange', () => this.draw(), { signal: stop.signal });
+    this.parts.canvas.addEventListener('contextrestored', () => (this.pixels.forget(), this.draw()), { signal: stop.signal });
     new ResizeObserver(([entry]) => {
       if (!root.isConnected) return stop.abort();
       this.geometry.setStage(entry.contentRect.width, entry.contentRect.height);
@@ -48,13 +49,14 @@ class Viewer {
   // ---- what the server says -----------------------------------------------------------------------------------------
 
   // Values are taken one after the other, each when its pictures are decoded, so an old one never ends on top.
-  update(value) {
-    this.queue = this.queue.then(() => this._load(value)).catch((error) => console.error('picture area:', error));
+  update(message) {
+    this.queue = this.queue.then(() => this._load(message)).catch((error) => console.error('picture area:', error));
     return this.queue;
   }
 
-  async _load(value) {
-    if (!value || typeof value !== 'object') {
+  async _load(message) {
+    const value = message ? JSON.parse(message) : null;
+    if (!value) {
       this.open = false;
       this.value = EMPTY;
       this.kept.scan = null;

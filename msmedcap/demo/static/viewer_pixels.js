@@ -83,10 +83,13 @@ class Pixels {
     this.store = store;
     this.made = new Map();
     this.sheets = [{}, {}];
+    this.changes = 0;
+    this.painted = [];
   }
 
   async keep(kind, key, load) {
     this.store.set(kind, { key, what: await load() });
+    this.changes++;
   }
 
   // What is kept of a kind, or null where it is not what `key` names.
@@ -101,6 +104,7 @@ class Pixels {
     if (last && last.parts.length === parts.length && last.parts.every((part, i) => part === parts[i])) return last.result;
     const result = make();
     this.made.set(slot, { parts, result });
+    this.changes++;
     return result;
   }
 
@@ -153,42 +157,55 @@ class Pixels {
     return (map.fades ? this.fading : this.colours)[look.colours];
   }
 
+  // Whether the canvas shows all this already: a large picture takes tens of milliseconds to paint, and most draws (a place
+  // marked, an outline arriving, the pointer's words) change lines alone.
+  _shows(...parts) {
+    const same = this.painted.length === parts.length && this.painted.every((part, i) => part === parts[i]);
+    this.painted = parts;
+    return same;
+  }
+
+  // The canvas has lost what was painted.
+  forget() {
+    this.painted = [];
+  }
+
   paint(app, canvas) {
-    const { geometry, look, value } = app, context = canvas.getContext('2d'), dense = globalThis.devicePixelRatio || 1;
+    const { geometry, look, value } = app, dense = globalThis.devicePixelRatio || 1;
     const [wide, high] = geometry.stage.map((long) => Math.round(long * dense));
+    const base = this.base(app), over = base && look.map && this.map(app);
+    // On whole pixels of the screen, so that a picture at 1:1 is not blurred.
+    const place = ([x0, y0, x1, y1]) => {
+      const [left, top, right, bottom] = [...geometry.toStage([x0, y0]), ...geometry.toStage([x1, y1])].map((end) => Math.round(end * dense) / dense);
+      return [left, top, right - left, bottom - top];
+    };
+    const under = base ? place(base.slice(1)) : [], above = over ? place([0, 0, value.width, value.height]) : [];
+    const from = app.wiping ? app.wipeAt * geometry.stage[0] : 0, quality = app.exact ? 'low' : 'high'; // while a window is dragged, speed before polish
+    const smooth = geometry.zoom * dense < 6;
+    if (this._shows(this.changes, canvas, wide, high, base?.[0], over, ...under, ...above, from, look.opacity, app.inverted, smooth, quality)) return;
     if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+    const context = canvas.getContext('2d');
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.fillStyle = '#000';
     context.fillRect(0, 0, ...geometry.stage);
-    const base = this.base(app);
     if (!base) return;
-    const put = (image, x0, y0, x1, y1) => {
-      // On whole pixels of the screen, so that a picture at 1:1 is not blurred.
-      const [left, top, right, bottom] = [...geometry.toStage([x0, y0]), ...geometry.toStage([x1, y1])].map((end) => Math.round(end * dense) / dense);
-      context.drawImage(image, left, top, right - left, bottom - top);
-      return [left, top, right - left, bottom - top];
-    };
-    context.imageSmoothingEnabled = geometry.zoom * dense < 6;
-    context.imageSmoothingQuality = app.exact ? 'low' : 'high'; // while a window is dragged, speed before polish
-    const place = put(...base);
+    context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingQuality = quality;
+    context.drawImage(base[0], ...under);
     if (app.inverted) {
       context.globalCompositeOperation = 'difference';
       context.fillStyle = '#fff';
-      context.fillRect(...place);
+      context.fillRect(...under);
       context.globalCompositeOperation = 'source-over';
     }
-    const over = look.map && this.map(app);
     if (!over) return;
     context.save();
-    if (app.wiping) {
-      const from = app.wipeAt * geometry.stage[0];
-      context.beginPath();
-      context.rect(from, 0, geometry.stage[0] - from, geometry.stage[1]);
-      context.clip();
-    }
+    context.beginPath();
+    context.rect(from, 0, geometry.stage[0] - from, geometry.stage[1]);
+    context.clip();
     context.imageSmoothingEnabled = true;
     context.globalAlpha = look.opacity / 100;
-    put(over, 0, 0, value.width, value.height);
+    context.drawImage(over, ...above);
     context.restore();
   }
 

@@ -91,6 +91,11 @@ class Toolbar {
     bar.addEventListener('keydown', (event) => this._move(event), { signal });
     bar.addEventListener('focusin', (event) => this._stop(event.target), { signal });
     this.windows.addEventListener('change', () => app.usePreset(this.windows.selectedIndex), { signal });
+    // Numbers only where they fit: a cut one says something else. The picture's corner has those in use.
+    new ResizeObserver(() => {
+      const roomy = this.windows.clientWidth > 190;
+      if (roomy !== this.roomy) this.roomy = roomy, app.draw();
+    }).observe(this.windows);
   }
 
   _button(name, label, key, tip) {
@@ -147,11 +152,9 @@ class Toolbar {
 
   _showWindows() {
     const { app, windows } = this, presets = app.open ? app.value.window?.presets ?? [] : [];
-    // Numbers only where they fit: a cut one says something else. The picture's corner has those in use.
-    const roomy = windows.clientWidth > 190;
     const names = presets.map(({ name, w, l, table }, i) => {
       const plain = `${i < 9 ? `${i + 1}: ` : ''}${name}`, whole = `${plain} (${short(w)} / ${short(l)})`;
-      return table || !roomy || whole.length > 27 ? plain : whole;
+      return table || !this.roomy || whole.length > 27 ? plain : whole;
     });
     const manual = presets.length && app.window.name === null ? [`${short(app.window.w)} / ${short(app.window.l)}`] : [];
     const text = JSON.stringify([names, manual.length > 0]);
@@ -162,8 +165,9 @@ class Toolbar {
     }
     if (manual.length && windows.options[names.length].textContent !== manual[0]) windows.options[names.length].textContent = manual[0];
     const at = presets.findIndex(({ name }) => name === app.window.name);
-    windows.selectedIndex = manual.length ? names.length : Math.max(at, 0);
-    windows.disabled = !presets.length;
+    const index = manual.length ? names.length : Math.max(at, 0);
+    if (windows.selectedIndex !== index) windows.selectedIndex = index;
+    if (windows.disabled === presets.length > 0) windows.disabled = !presets.length;
     const title = `${presets.length ? `${windows.selectedOptions[0]?.textContent ?? ''}: ` : ''}window (keys 1 to 9)`;
     if (windows.title !== title) windows.title = title;
   }

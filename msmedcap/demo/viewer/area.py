@@ -1,6 +1,6 @@
 """The picture area: one component for the scan, its maps, prompts and outlines, with the tools of reading.
 
-Comes in: a :func:`~msmedcap.demo.viewer.state.viewer_state`. Goes out: a ``gr.HTML`` that draws it on a canvas, and events with
+Comes in: a :func:`~msmedcap.demo.viewer.state.viewer_message`. Goes out: a ``gr.HTML`` that draws it on a canvas, and events with
 places in the picture's pixels. Windowing, zoom, map colours and rulers happen in the browser, at once (``static/viewer*.js``):
 canvas and lines of our own, no build step, nothing fetched. Maintained viewers were looked at first. OpenSeadragon shows tiles and
 has no values to window; cornerstone3D windows values, but brings a WebGL engine and a bundler for single pictures, and neither
@@ -23,7 +23,7 @@ SCRIPT_PARTS = ("geometry", "pixels", "overlay", "prompts", "tools", "toolbar", 
 
 
 def viewer_component(**settings: Any) -> gr.HTML:
-    """The picture area. Its value is a :func:`msmedcap.demo.viewer.state.viewer_state`, or None while nothing is open.
+    """The picture area. Its value is a :func:`msmedcap.demo.viewer.state.viewer_message`, or None while nothing is open.
 
     Events and their data: ``prompt`` {points [[x, y, label]], box [x0, y0, x1, y1] or None}, ``place`` {x, y}, ``window``
     {width, level, name}, ``frame`` {index}, ``again`` {}; ``full`` {view} wants a state with ``full=True``, ``missing``

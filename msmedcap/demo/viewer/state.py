@@ -1,4 +1,4 @@
-"""What the picture area shows, as the one JSON-able dict it is sent. Comes in: a scan, its picture, and what lies on it.
+"""What the picture area shows, as the one JSON-able dict it is sent as a text. Comes in: a scan, its picture, and what lies on it.
 
 Pictures and values are large and change rarely; points and outlines are small and change with every click. :class:`Sent`
 remembers for one visitor what the browser already has, so that a redraw carries pictures only where they changed. The browser
@@ -8,6 +8,8 @@ keeps the last of each kind by its key and asks (event ``missing``) where one ne
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ State = dict[str, Any]
 # Projections: what is measured on them is the shadow on the detector, larger than the body part.
 _PROJECTIONS = {"CR", "DX", "DR", "RG", "RF", "XA", "MG", "PX", "IO"}
 _ENOUGH = 1 << 16  # pixels that tell how values become greys
+_TURNS = itertools.count()
 _TOLERANCE = 4  # greys by which the two linear curves of the standard differ in a narrow window
 
 
@@ -105,9 +108,9 @@ def viewer_state(
     full: bool = False,
     title: str = "",
 ) -> State:
-    """The picture area's value. ``picture [H,W,3] uint8`` is what the models see of ``scan``, with ``window``, at ``frame``.
+    """What the picture area is to show, for :func:`viewer_message`.
 
-    ``shown`` is the map over it; ``points``, ``box``, ``place`` and the ``polygons`` of ``outlines`` (dicts of name, colour,
+    ``picture [H,W,3] uint8`` is what the models see of ``scan``, with ``window``, at ``frame``. ``shown`` is the map over it; ``points``, ``box``, ``place`` and the ``polygons`` of ``outlines`` (dicts of name, colour,
     dash, polygons) are in the picture's pixels. ``full`` adds every pixel of a picture that is otherwise shrunk to 1280
     (the answer to the event ``full``). ``tool`` switches the visitor's tool; ``title`` joins the description for screen
     readers. Without ``sent`` everything is encoded and sent anew.
@@ -136,6 +139,16 @@ def viewer_state(
         "tool": tool,
     }
     return {**state, **_pixels(scan, picture, window, frame, view, memory, full)}
+
+
+def viewer_message(state: State) -> str:
+    """``state`` as the picture area's value.
+
+    One text, not a tree: gradio's page watches every branch of a value and copies it leaf by leaf at each event, which with the
+    places of a few outlines costs the browser more than all else that a click does. No two are the same, so that the area hears
+    of a redraw that changes nothing, too (a prompt that was refused goes back to what it was).
+    """
+    return json.dumps({**state, "turn": next(_TURNS)}, separators=(",", ":"))
 
 
 def _pixels(scan: Scan, picture: np.ndarray, window: str, frame: int, view: str, memory: Sent, full: bool) -> State:
