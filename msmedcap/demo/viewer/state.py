@@ -110,10 +110,11 @@ def viewer_state(
 ) -> State:
     """What the picture area is to show, for :func:`viewer_message`.
 
-    ``picture [H,W,3] uint8`` is what the models see of ``scan``, with ``window``, at ``frame``. ``shown`` is the map over it; ``points``, ``box``, ``place`` and the ``polygons`` of ``outlines`` (dicts of name, colour,
-    dash, polygons) are in the picture's pixels. ``full`` adds every pixel of a picture that is otherwise shrunk to 1280
-    (the answer to the event ``full``). ``tool`` switches the visitor's tool; ``title`` joins the description for screen
-    readers. Without ``sent`` everything is encoded and sent anew.
+    ``picture [H,W,3] uint8`` is what the models see of ``scan``, with ``window``, at ``frame``. ``shown`` is the map over it;
+    ``points``, ``box``, ``place`` and the ``polygons`` of ``outlines`` (dicts of name, colour, dash, polygons) are in the
+    picture's pixels. ``full`` adds every pixel of a picture that is otherwise shrunk to 1280 (the answer to the event
+    ``full``). ``tool`` switches the visitor's tool; ``title`` joins the description for screen readers. Without ``sent``
+    everything is encoded and sent anew.
     """
     memory = sent or Sent()
     memory.use(scan)
