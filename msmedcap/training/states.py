@@ -43,7 +43,7 @@ def save(
     """Save ``parts`` (tensors and plain values) and this process's random numbers as the state after ``step`` steps.
 
     Every process calls it at the same step, and ``wait`` returns once all have called it; number 0 writes ``parts``, then deletes
-    all but the newest ``keep`` states. A state already there is left as it is.
+    all but the newest ``keep`` states. Once it returns the state is there for all. A state already there is left as it is.
     """
     states = folder / "states"
     done, new = states / f"step-{step:08d}", states / f"step-{step:08d}.new"
@@ -64,6 +64,8 @@ def save(
         new.rename(done)
         _settle(states)
         tidy(folder, keep=keep)
+    # None may ask for the newest state before this one is it: they would go on from two, and wait for each other for ever.
+    wait()
 
 
 def tidy(folder: Path, *, keep: int) -> None:

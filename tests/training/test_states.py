@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +76,23 @@ def test_weights_sharded_over_two_processes_are_saved_whole_and_go_on(tmp_path: 
     for key, value in made.state_dict().items():
         torch.testing.assert_close(parts["model"][key], value, msg=key)
     assert parts["optimizer"]["state"]["0.weight"]["exp_avg"].shape == (6, 4)
+
+
+def test_the_state_is_there_for_every_process_once_its_save_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle, meeting = states._settle, threading.Barrier(2, timeout=30)
+
+    def slow_disk(path: Path) -> None:
+        time.sleep(0.2)
+        settle(path)
+
+    def save_and_look(index: int) -> tuple[int, Path] | None:
+        states.save(tmp_path, 3, {"value": 1}, keep=1, process=index, wait=lambda: meeting.wait() and None)
+        return states.newest(tmp_path)
+
+    monkeypatch.setattr(states, "_settle", slow_disk)
+    with ThreadPoolExecutor(2) as both:
+        found = list(both.map(save_and_look, range(2)))
+    assert found == [(3, tmp_path / "states" / "step-00000003")] * 2
 
 
 def drawn() -> tuple[float, ...]:
