@@ -176,6 +176,22 @@ def test_nothing_hangs_over_the_edge(visit, ct_file, width, scheme):
     assert page.locator(".mm-disclaimer").is_visible()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1440, 1000), (1920, 1080)])
+def test_a_screen_holds_the_scan_at_first_and_the_captions_beside_it_after_one_scroll(visit, ct_file, width, height):
+    page = visit(size=(width, height))
+    labels = page.locator("#mm-examples button span")
+    assert labels.first.bounding_box()["height"] > 10
+    drop(page, ct_file)
+    wait_for_captions(page)
+    assert labels.first.bounding_box()["height"] <= 1 and labels.first.inner_text()
+    tall = {name: page.locator(name).first.bounding_box() for name in ("#mm-file", "#mm-viewer", ".mm-v-stage", "#mm-captions")}
+    bottom = {name: box["y"] + box["height"] for name, box in tall.items()}
+    assert bottom[".mm-v-stage"] <= height
+    assert bottom["#mm-captions"] - tall["#mm-viewer"]["y"] <= max(height, 900)
+    drawn = page.locator("#mm-file button").first.bounding_box()
+    assert drawn["y"] + drawn["height"] <= bottom["#mm-file"] + 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_shuts_out_a_reader(visit, ct_file, scheme):
     """axe-core finds nothing serious, before and after a scan is open, on every side tab."""

@@ -62,7 +62,8 @@ def map_list(maps: Sequence[Map], shown: int, picture: np.ndarray) -> str:
 def example_list(examples: Sequence[tuple[str, np.ndarray]]) -> str:
     """Example scans as buttons: (title, picture ``[H,W,3] uint8``)."""
     buttons = "".join(
-        f'<button type="button" data-index="{index}"><img alt="" src="{picture_uri(picture, THUMB_SIDE)}">'
+        f'<button type="button" data-index="{index}" title="{escape(title)}">'
+        f'<img alt="" src="{picture_uri(picture, THUMB_SIDE)}">'
         f"<span>{escape(title)}</span></button>"
         for index, (title, picture) in enumerate(examples)
     )
