@@ -282,7 +282,8 @@ def test_only_name_and_secret_together_open_a_study(store, study):
     assert "token" in desk.answer({"do": "login", "study": study, "name": " anna ", "secret": SECRETS["anna"]})
 
 
-def test_guessing_takes_longer_and_longer(store, study):
+def test_guessing_takes_longer_and_longer(store, study, monkeypatch):
+    monkeypatch.setattr(door.time, "monotonic", lambda: 100.0)
     desk = Desk(store)
     said = [desk.answer({"do": "login", "study": study, "name": "anna", "secret": str(i)})["error"] for i in range(7)]
     assert "do not fit" in said[4] and "wait" in said[5] and "wait" in said[6]
@@ -296,6 +297,7 @@ def test_tries_that_run_side_by_side_are_counted(store, study, monkeypatch):
         return False
 
     monkeypatch.setattr(door, "verify", slow)
+    monkeypatch.setattr(door.time, "monotonic", lambda: 100.0)  # the wait after the fifth does not end meanwhile
     desk, said = Desk(store), []
     asked = {"do": "login", "study": study, "name": "anna", "secret": "guess"}
     threads = [threading.Thread(target=lambda: said.append(desk.answer(asked)["error"])) for _ in range(16)]

@@ -121,12 +121,18 @@ def test_an_idle_session_is_forgotten_though_nobody_comes(ct_file):
     store = Store(FakePredictor(), idle=0.2)
     session = store.get("a")
     session.open(ct_file.read_bytes())
-    store.sweep()
-    assert session.scan is not None
-    deadline = time.monotonic() + 5
-    while len(store) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while session.scan is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(store) == 0 and session.scan is None
+
+
+def test_a_session_in_use_is_kept(ct_file):
+    store = Store(FakePredictor(), idle=600)
+    session = store.get("a")
+    session.open(ct_file.read_bytes())
+    store.sweep()
+    assert len(store) == 1 and session.scan is not None
 
 
 def test_windows_in_words():

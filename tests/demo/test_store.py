@@ -25,10 +25,14 @@ def postgres():
     pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is tested where the pgserver package brings a server")
     with tempfile.TemporaryDirectory(prefix="reviews-") as folder:
         Path(folder).chmod(0o755)  # where tests run as root the server runs as another user
-        try:
-            server = pgserver.get_server(Path(folder) / "data")
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"PostgreSQL does not start here: {error}")
+        for attempt in range(6):
+            try:
+                server = pgserver.get_server(Path(folder) / "data")
+                break
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f"PostgreSQL does not start here: {error}")
+            except subprocess.TimeoutExpired:  # it gives a start ten seconds; on a busy machine the server is still coming up
+                assert attempt < 5, "PostgreSQL took a minute and had not started"
         yield server.get_uri()
         server.cleanup()
 

@@ -136,18 +136,28 @@ def test_several_files_are_sent_captioned_taken_home_and_there_after_a_reload(vi
     assert token != other and token not in page.url and token not in page.content()
 
 
-def test_captioning_is_cancelled_and_goes_on_after_a_reload(visit, files):
+def test_captioning_is_cancelled_and_goes_on_after_a_reload(visit, files, monkeypatch):
+    gate, made = threading.Event(), FakePredictor.stream
+
+    def held(*args, **options):
+        gate.wait(120)
+        return made(*args, **options)
+
     page = visit()
     names = ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "examples_rgb_color.dcm", "examples_palette.dcm"]
     send(page, [Path(get_testdata_file(name)) for name in names])
     wait_for_state(page, "scan-01", "captioned")
+    monkeypatch.setattr(FakePredictor, "stream", held)
     page.get_by_role("button", name="Caption all").click()
-    page.wait_for_selector("#mm-tray-progress :text('Captioning 1 of 4')")
-    page.get_by_role("button", name="Cancel").click()
-    page.wait_for_selector(".mm-status:has-text('Stopped')")
-    before = states(page)
-    assert "waiting" in before.values()
-    page.wait_for_timeout(4000)  # longer than a scan takes
+    try:
+        page.wait_for_selector("#mm-tray-progress :text('Captioning 1 of 4')")
+        page.get_by_role("button", name="Cancel").click()
+        page.wait_for_selector(".mm-status:has-text('Stopped')")
+        before = states(page)
+    finally:
+        gate.set()
+    assert list(before.values()).count("waiting") == 4
+    page.wait_for_timeout(3000)  # longer than a scan takes
     assert states(page) == before and page.locator("#mm-tray-progress progress").count() == 0
 
     page.get_by_role("button", name="Caption all").click()

@@ -48,7 +48,8 @@ def line():
     for count, name in enumerate("abcd", start=1):
         visitors.append(_Visitor(turns, name, order))
         visitors[-1].start()
-        _until(lambda count=count: len(turns._line) == count)
+        place = [count - 1] if count > 1 else []  # told, not only in the line: or it hears the next number first
+        _until(lambda count=count, place=place: len(turns._line) == count and visitors[-1].told == place)
     yield turns, visitors, order
     for visitor in visitors:
         turns.cancel(visitor.key)
@@ -61,8 +62,10 @@ def test_they_come_in_order_and_hear_their_number(line):
     for visitor in visitors:
         _until(lambda visitor=visitor: visitor.key in order)
         assert order == [v.key for v in visitors[: len(order)]]
+        behind = visitors[len(order) :]
+        _until(lambda behind=behind: [v.told[-1] for v in behind] == [*range(1, len(behind) + 1)])
         visitor.go.set()
-        visitor.join(5)
+        visitor.join(60)
     assert [v.told for v in visitors] == [[], [1], [2, 1], [3, 2, 1]]
     assert turns.waiting == 0 and turns.running is None
 
@@ -70,7 +73,7 @@ def test_they_come_in_order_and_hear_their_number(line):
 def test_who_gives_up_is_gone_at_once_and_the_others_move_up(line):
     turns, visitors, order = line
     assert turns.cancel("b") == 1
-    visitors[1].join(5)
+    visitors[1].join(60)
     assert visitors[1].cancelled and order == ["a"]
     _until(lambda: visitors[2].told == [2, 1])
     visitors[0].go.set()

@@ -622,7 +622,8 @@ def test_what_was_seen_and_set_outlives_a_hidden_column(ct):
     ct.page.wait_for_selector(".mm-v-stage", state="hidden")
     ct.page.click("#show")
     ct.page.wait_for_selector(".mm-viewer[data-empty=false]")
-    ct.page.wait_for_timeout(300)
+    ct.page.wait_for_function(f"document.querySelector('.mm-viewer') && {AREA}.geometry.stage[0] > 0")
+    ct.settle()
     assert ct.now(50, 50) == pytest.approx(place, abs=1) and ct.greys((100.5, 60.5)) == grey
     assert ct.text("measure") == "20.0 mm" and ct.bench.log == []
     assert ct.page.locator("[data-name=ruler]").get_attribute("aria-pressed") == "true"

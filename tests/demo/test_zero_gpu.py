@@ -31,20 +31,25 @@ EXAMPLE = Path(__file__).parents[2] / "assets" / "examples" / "cr-chest.dcm"
 def _elsewhere(task, args) -> list:
     """All that ``task`` returns or yields in a forked process, an unexpected error as its class alone."""
     fork = multiprocessing.get_context("fork")
-    answers, sent = fork.SimpleQueue(), pickle.dumps(args)
+    (hears, says), sent = fork.Pipe(duplex=False), pickle.dumps(args)
 
     def run() -> None:
         torch.set_num_threads(1)  # a pool of threads does not survive a fork
         try:
             found = task(*pickle.loads(sent))
-            answers.put(pickle.dumps(list(found) if inspect.isgenerator(found) else [found]))
+            says.send_bytes(pickle.dumps(list(found) if inspect.isgenerator(found) else [found]))
         except Exception as error:
-            answers.put(pickle.dumps(type(error).__name__))
+            says.send_bytes(pickle.dumps(type(error).__name__))
 
     process = fork.Process(target=run)
     process.start()
-    found = pickle.loads(answers.get())
-    process.join()
+    says.close()  # or the end of a process that died unheard would never come
+    try:
+        assert hears.poll(400), "the task at the GPU never answered"
+        found = pickle.loads(hears.recv_bytes())
+    finally:
+        process.kill()
+        process.join(60)
     if isinstance(found, str):
         raise gr.Error(f"<b>{found}</b>", print_exception=False)
     return found

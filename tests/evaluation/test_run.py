@@ -224,11 +224,15 @@ def test_the_first_process_waits_for_the_others(
     found: list[run.Captioned] = []
     first = threading.Thread(target=lambda: found.extend(evaluated(Said(SIX), table, tmp_path / "out") or []))
     first.start()
-    time.sleep(0.1)
+    end = time.monotonic() + 60
+    while sum(len(file.read_text().splitlines()) for file in (tmp_path / "out").glob("*.rank0.jsonl")) < 3:  # its share
+        assert time.monotonic() < end and first.is_alive()
+        time.sleep(0.01)
     assert first.is_alive() and not found
     monkeypatch.setattr(run, "place", lambda: (1, 2))
     evaluated(Said(SIX), table, tmp_path / "out")
-    first.join(10)
+    first.join(120)
+    assert not first.is_alive()
     assert [row["id"] for row in found[0].file.rows] == [f"k{i}" for i in range(6)]
 
 

@@ -29,7 +29,7 @@ def process(folder: Path, log: Path, mode: str) -> Iterator[subprocess.Popen[str
 
 
 def ended(one: subprocess.Popen[str]) -> str:
-    out, errors = one.communicate(timeout=120)
+    out, errors = one.communicate(timeout=400)
     assert one.returncode == 0, errors
     return out
 
@@ -49,7 +49,7 @@ def everything_is_right(folder: Path) -> None:
 def test_a_writer_killed_in_mid_write_leaves_whole_shards_and_the_next_one_makes_the_rest(tmp_path: Path) -> None:
     folder, log = tmp_path / "cache", tmp_path / "first"
     with process(folder, log, "die") as one:
-        one.wait(timeout=120)
+        one.wait(timeout=400)
         assert one.returncode == -9
     assert len(list(folder.rglob("*.safetensors"))) == 2 and len(list(folder.rglob("*.part"))) == 1
     assert len(list(folder.rglob("*.claim"))) == 1
@@ -72,7 +72,7 @@ def test_two_writers_share_the_work_and_where_there_are_locks_no_picture_is_enco
             log.with_suffix(".go").touch()
         ended(one)
         ended(two)
-    assert all(log.is_file() for log in logs)  # each had its share
+    assert all(log.stat().st_size for log in logs)  # each had its share
     times = Counter(encoded(*logs))
     assert times.keys() == set(range(writing.COUNT))
     assert mode == "unlocked" or set(times.values()) == {1}
@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
         assert int(ended(one)) < 60e6
 
 
-def until(true: object, *, seconds: float = 120) -> None:
+def until(true: object, *, seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "what was waited for never came"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from msmedcap.config import LoopConfig
-from tests.training.toy import rows_of, start, train, train_until
+from tests.training.toy import finish, rows_of, start, train, train_until
 
 LONG = LoopConfig(steps=240, lr=1e-2, warmup=3, precision="no", save_every=3, ema=0.9, seed=3, cycles=2, patience=200)
 SHORT = LoopConfig(steps=7, lr=1e-2, warmup=3, precision="no", save_every=3, ema=0.9, seed=3, keep=1)
@@ -47,9 +47,7 @@ def assert_same_end(a: Path, b: Path, config: LoopConfig) -> None:
 
 
 def whole(folder: Path, config: LoopConfig) -> Path:
-    process = start(train, folder, config)
-    process.join()
-    assert process.exitcode == 0
+    assert finish(start(train, folder, config)) == [0]
     return folder
 
 
@@ -88,10 +86,9 @@ def test_killed_at_every_change_a_save_makes(tmp_path: Path) -> None:
     for last in range(1, 200):
         cut = tmp_path / f"cut-{last}"
         process = start(train_until, cut, SHORT, last)
-        process.join()
-        codes.append(process.exitcode)
-        if process.exitcode == 0:
+        codes += finish(process)
+        if codes[-1] == 0:
             break
-        assert process.exitcode == -signal.SIGKILL
+        assert codes[-1] == -signal.SIGKILL
         assert_same_end(whole(cut, SHORT), uncut, SHORT)
     assert codes[-1] == 0 and len(codes) > CHANGES, len(codes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,14 @@ from torch import Tensor
 
 from msmedcap.config import LoopConfig, UserError
 from msmedcap.training.processes import place, share
-from tests.training.toy import free_port, meet, rows_of, start
+from tests.training.toy import finish, free_port, meet, rows_of, start
 
 CONFIG = LoopConfig(steps=8, lr=1e-2, warmup=2, precision="no", save_every=3, ema=0.9)
 
 
-def run(folder: Path, config: LoopConfig, processes: int, *, last: int | None = None) -> list[BaseProcess]:
+def run(folder: Path, config: LoopConfig, processes: int, *, last: int | None = None) -> list[int | None]:
     port = free_port()
-    started = [start(meet, index, processes, port, folder, config, last) for index in range(processes)]
-    for process in started:
-        process.join()
-    return started
+    return finish(*[start(meet, index, processes, port, folder, config, last) for index in range(processes)])
 
 
 def weights(folder: Path, index: int) -> dict[str, Tensor]:
@@ -35,7 +31,7 @@ def weights(folder: Path, index: int) -> dict[str, Tensor]:
 def test_two_processes_train_as_one(tmp_path: Path, accumulate: int) -> None:
     config = dataclasses.replace(CONFIG, accumulate=accumulate)
     for processes in (1, 2):
-        assert [p.exitcode for p in run(tmp_path / str(processes), config, processes)] == [0] * processes
+        assert run(tmp_path / str(processes), config, processes) == [0] * processes
     alone, together = rows_of(tmp_path / "1"), rows_of(tmp_path / "2")
     assert [row["step"] for row in together] == list(range(8))
     for a, b in zip(alone, together, strict=True):
@@ -48,13 +44,13 @@ def test_two_processes_train_as_one(tmp_path: Path, accumulate: int) -> None:
 
 @pytest.mark.slow
 def test_a_stop_that_one_process_is_asked_for_stops_both_at_one_step_and_both_go_on(tmp_path: Path) -> None:
-    codes = [p.exitcode for p in run(tmp_path / "cut", CONFIG, 2, last=4)]
+    codes = run(tmp_path / "cut", CONFIG, 2, last=4)
     # Process 1 had the signal; process 0 ends as after Ctrl-C.
     assert codes == [1, 128 + signal.SIGTERM]
     state = tmp_path / "cut" / "states" / "step-00000005"
     assert sorted(p.name for p in state.iterdir()) == ["random-0.pt", "random-1.pt", "state.pt"]
     for folder in ("cut", "whole"):
-        assert [p.exitcode for p in run(tmp_path / folder, CONFIG, 2)] == [0, 0]
+        assert run(tmp_path / folder, CONFIG, 2) == [0, 0]
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
     for key, wanted in weights(tmp_path / "whole", 0).items():
         assert torch.equal(weights(tmp_path / "cut", 1)[key], wanted), key

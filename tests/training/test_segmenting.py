@@ -21,7 +21,7 @@ from msmedcap.training.presets import PRESETS, describe, read_config
 from msmedcap.training.segment_config import SegmentTraining
 from msmedcap.training.segmenting import Trained, demo_segmenter
 from tests import segments, sizes
-from tests.training.toy import free_port, rows_of, start
+from tests.training.toy import finish, free_port, rows_of, start
 
 LOOP = LoopConfig(steps=2, lr=1e-3, warmup=1, precision="no", save_every=1)
 NAMES = ("Left Lung", "Right Lung", "heart")
@@ -191,9 +191,7 @@ def test_two_processes_train_one_segmenter(models: Path, pictures: Path, tmp_pat
     made = config(models, pictures, tmp_path / "run", cache=str(tmp_path / "cache"))
     port = free_port()
     started = [start(together, index, port, made) for index in range(2)]
-    for process in started:
-        process.join()
-    assert [process.exitcode for process in started] == [0, 0]
+    assert finish(*started) == [0, 0]
     rows = rows_of(tmp_path / "run")
     assert [row["samples"] for row in rows] == [4, 4]
     assert load_segmenter(tmp_path / "run" / "segmenter", sam(models)).names == NAMES

@@ -15,7 +15,7 @@ import torch
 from torch import distributed, nn
 
 from msmedcap.training import states
-from tests.training.toy import free_port, start
+from tests.training.toy import finish, start
 
 STEPS, CUT = 4, 2
 
@@ -34,12 +34,12 @@ def learn(made: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> No
         optimizer.zero_grad()
 
 
-def shard(index: int, port: int, folder: Path) -> None:
+def shard(index: int, folder: Path) -> None:
     """Process ``index`` of two that hold half of every weight: save after two steps, forget, go on from the state."""
     from torch.distributed.fsdp import fully_shard
 
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=index, world_size=2)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=index, world_size=2)
     mesh = distributed.init_device_mesh("cpu", (2,))
     for steps in (range(CUT), range(CUT, STEPS)):
         made, optimizer = model()
@@ -60,11 +60,7 @@ def shard(index: int, port: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_weights_sharded_over_two_processes_are_saved_whole_and_go_on(tmp_path: Path) -> None:
-    port = free_port()
-    processes = [start(shard, index, port, tmp_path) for index in range(2)]
-    for process in processes:
-        process.join()
-    assert [p.exitcode for p in processes] == [0, 0]
+    assert finish(*[start(shard, index, tmp_path) for index in range(2)]) == [0, 0]
     made, optimizer = model()
     learn(made, optimizer, range(STEPS))
     for key, value in torch.load(tmp_path / "weights.pt", weights_only=True).items():

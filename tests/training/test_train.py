@@ -25,7 +25,7 @@ from msmedcap.training.task_data import Batches
 from msmedcap.training.train import Outcome, run
 from tests import sizes
 from tests.training import pictures
-from tests.training.toy import free_port, rows_of, start
+from tests.training.toy import finish, free_port, rows_of, start
 
 LOOP = LoopConfig(steps=2, lr=1e-3, warmup=1, precision="no", save_every=2)
 
@@ -279,9 +279,7 @@ def test_two_processes_train_as_one(
     alone = done(run(task, files["alone"], out=tmp_path / "alone"))
     port, out = free_port(), tmp_path / "together"
     started = [start(work, index, port, files["together"], out) for index in range(2)]
-    for process in started:
-        process.join()
-    assert [process.exitcode for process in started] == [0, 0]
+    assert finish(*started) == [0, 0]
     first, second = (Outcome(**json.loads((out / f"said-{index}.json").read_text())) for index in range(2))
     assert first.val == second.val == pytest.approx(alone.val, rel=1e-3)
     for a, b in zip(rows_of(tmp_path / "alone"), rows_of(out), strict=True):

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -88,6 +89,25 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def finish(*started: BaseProcess, seconds: float = 400) -> list[int | None]:
+    """The exit codes once all have ended. One that fails ends the others too, which would wait for it; so does the time."""
+    end = time.monotonic() + seconds
+    try:
+        while any(one.is_alive() for one in started) and time.monotonic() < end:
+            if any(one.exitcode for one in started):
+                break
+            time.sleep(0.01)
+    finally:
+        if any(one.exitcode for one in started):
+            for one in started:
+                one.join(60)  # what stops by itself has a code of its own
+        for one in started:
+            if one.is_alive():
+                one.kill()
+            one.join(60)
+    return [one.exitcode for one in started]
 
 
 def train(folder: Path, config: LoopConfig) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -56,12 +56,14 @@ def cache(folder: Path, *, weight: float = 0.5, ids: list[str] = IDS, draw: str 
     )
 
 
-def noted(log: Path, wait: float) -> Callable[[Tensor], dict[str, Tensor]]:
-    """``views_of`` that writes every row it is asked for into ``log``."""
+def noted(log: Path, wait: float, *, beside: Sequence[Path] = ()) -> Callable[[Tensor], dict[str, Tensor]]:
+    """``views_of`` that writes every row it is asked for into ``log``; it goes on once the logs of those ``beside`` it are there."""
 
     def views(rows: Tensor) -> dict[str, Tensor]:
         with open(log, "a", encoding="utf-8") as file:
             file.writelines(f"{row}\n" for row in rows.tolist())
+        while not all(other.is_file() for other in beside):
+            time.sleep(0.01)
         time.sleep(wait)
         return views_of(rows)
 
@@ -120,9 +122,11 @@ if __name__ == "__main__":
             die_at(3)
         if mode == "unlocked":
             claims.fcntl.lockf = no_lock
+        writers: list[Path] = []
         if mode in ("work", "unlocked"):
             zlib.crc32 = lambda *_: 0  # all begin at the same shard, so that they meet
             log.with_suffix(".ready").touch()
             while not log.with_suffix(".go").is_file():
                 time.sleep(0.01)
-        cache(folder).fill(noted(log, 3600 if mode == "hang" else 0.05), batch=BATCH, progress=False)
+            writers = [ready.with_suffix("") for ready in log.parent.glob("*.ready")]  # each is to have its share
+        cache(folder).fill(noted(log, 3600 if mode == "hang" else 0.05, beside=writers), batch=BATCH, progress=False)
