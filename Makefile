@@ -16,8 +16,9 @@ PIP := $(VENV) -m pip --disable-pip-version-check install
 app: .venv/.installed
 	@exec $(VENV) app.py --port $(PORT)
 
+# In the files' own order: xdist would leave those with few and long tests to the end, for one process alone.
 test: .venv/.installed-dev programs
-	@OMP_NUM_THREADS=1 exec $(VENV) -m pytest -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 exec $(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed-dev
 	@$(VENV) -m ruff check .

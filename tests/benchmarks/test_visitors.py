@@ -75,8 +75,8 @@ def test_another_scans_answer_is_noticed():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_short_run_is_clean():
-    record, after = run(visitors=3, seconds=30, say=lambda text: None)
-    said = report(record, after, visitors=3, seconds=30)
+    record, after = run(visitors=3, seconds=15, say=lambda text: None)
+    said = report(record, after, visitors=3, seconds=15)
     assert not record.errors and not record.mixed and not after["files"] and not after["log"], said
     assert record.counts["rounds"] >= 3 and after["different"] == 3 and after["health"]["queue"] == 0
     assert "| captions |" in said and "0 errors, 0 of" in said

@@ -57,7 +57,7 @@ def cache(folder: Path, *, weight: float = 0.5, ids: list[str] = IDS, draw: str 
 
 
 def noted(log: Path, wait: float, *, beside: Sequence[Path] = ()) -> Callable[[Tensor], dict[str, Tensor]]:
-    """``views_of`` that writes every row it is asked for into ``log``; it goes on once the logs of those ``beside`` it are there."""
+    """``views_of`` that writes every row it is asked for into ``log``; it goes on once there are the logs of all ``beside`` it."""
 
     def views(rows: Tensor) -> dict[str, Tensor]:
         with open(log, "a", encoding="utf-8") as file:
