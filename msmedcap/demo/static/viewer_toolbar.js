@@ -167,7 +167,7 @@ class Toolbar {
     const at = presets.findIndex(({ name }) => name === app.window.name);
     const index = manual.length ? names.length : Math.max(at, 0);
     if (windows.selectedIndex !== index) windows.selectedIndex = index;
-    if (windows.disabled === presets.length > 0) windows.disabled = !presets.length;
+    windows.disabled = !presets.length;
     const title = `${presets.length ? `${windows.selectedOptions[0]?.textContent ?? ''}: ` : ''}window (keys 1 to 9)`;
     if (windows.title !== title) windows.title = title;
   }
